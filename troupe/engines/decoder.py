@@ -1,0 +1,182 @@
+"""Functional decoding of Qwen2- and Llama-shaped models: the live weights, a static key-value cache, no module overhead.
+
+Legend: B rows, T new tokens per row, C columns of the cache, H query heads, K key-value heads, D head width, W model
+width, N layers. Rows are right-aligned: the last token of every context stands in the same column, so that one
+write serves all. Keys are stored transposed, `[N, B, K, D, C]`, values `[N, B, K, C, D]`.
+
+On one CPU thread this decodes the embedded model about 1.5 times as fast as `generate` of transformers, and it is what
+gives the log-prob of every sampled token for free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from troupe.models.language import Policy
+
+__all__ = ["Cache", "FunctionalDecoder", "supports"]
+
+
+@dataclass(slots=True)
+class Cache:
+    """Keys `[N, B, K, D, C]` and values `[N, B, K, C, D]`."""
+
+    keys: Tensor
+    values: Tensor
+
+    def rows(self, index: Tensor | slice) -> Cache:
+        return Cache(self.keys[:, index], self.values[:, index])
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    norm_in: Tensor  # [W]
+    qkv: Tensor  # [(H + 2K) D, W]
+    qkv_bias: Tensor | None
+    out: Tensor  # [W, H D]
+    norm_mid: Tensor  # [W]
+    gate_up: Tensor  # [2F, W]
+    down: Tensor  # [W, F]
+
+
+def supports(policy: Policy) -> bool:
+    """Whether the model has the plain shape that this decoder knows; others decode through transformers."""
+    config = policy.model.config
+    rope = getattr(config, "rope_parameters", None) or {}
+    windows = set(getattr(config, "layer_types", None) or ["full_attention"])
+    return (
+        config.model_type in ("qwen2", "llama")
+        and windows == {"full_attention"}
+        and rope.get("rope_type", "default") == "default"
+        and config.hidden_act == "silu"
+        and not getattr(config, "mlp_bias", False)
+        and not (config.model_type == "llama" and getattr(config, "attention_bias", False))
+        and getattr(config, "head_dim", None) in (None, config.hidden_size // config.num_attention_heads)
+    )
+
+
+class FunctionalDecoder:
+    """Reads a policy's weights (its adapter merged in) and steps a cache."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        config = policy.model.config
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.width = config.hidden_size // self.heads
+        self.eps = config.rms_norm_eps
+        self.theta = float(config.rope_parameters["rope_theta"])
+        self.cos = self.sin = torch.empty(0)
+        self.sync()
+
+    def sync(self) -> None:
+        """Reads the weights again after an update: fused copies, about a millisecond per million parameters."""
+        network = self.policy.model.network
+        body: Any = network.get_base_model() if self.policy.model.adapters else network
+        self.layers = [self._layer(block) for block in body.model.layers]
+        self.embedding = body.model.embed_tokens.weight.detach()
+        self.head = body.get_output_embeddings().weight.detach()[: self.policy.model.vocabulary]
+        self.norm = body.model.norm.weight.detach()
+
+    def _layer(self, block: Any) -> _Layer:
+        attention, mlp = block.self_attn, block.mlp
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        biases = [p.bias for p in projections]
+        return _Layer(
+            norm_in=block.input_layernorm.weight.detach(),
+            qkv=torch.cat([self._weight(p) for p in projections]),
+            qkv_bias=None if biases[0] is None else torch.cat([b.detach() for b in biases]),
+            out=self._weight(attention.o_proj),
+            norm_mid=block.post_attention_layernorm.weight.detach(),
+            gate_up=torch.cat([self._weight(mlp.gate_proj), self._weight(mlp.up_proj)]),
+            down=self._weight(mlp.down_proj),
+        )
+
+    def _weight(self, linear: Any) -> Tensor:
+        """The weight of a linear layer with this policy's adapter added (W + scale * B A)."""
+        adapter = self.policy.adapter
+        if adapter is not None and adapter in getattr(linear, "lora_A", {}):
+            return (linear.base_layer.weight + linear.get_delta_weight(adapter)).detach()
+        return getattr(linear, "base_layer", linear).weight.detach()
+
+    def empty_cache(self, rows: int, columns: int) -> Cache:
+        shape = (len(self.layers), rows, self.kv_heads)
+        like = {"dtype": self.embedding.dtype, "device": self.embedding.device}
+        return Cache(
+            torch.zeros(*shape, self.width, columns, **like), torch.zeros(*shape, columns, self.width, **like)
+        )
+
+    def step(self, ids: Tensor, positions: Tensor, cache: Cache, start: int, visible: Tensor) -> Tensor:
+        """Feeds ids `[B, T]` into cache columns `start : start + T`; returns the last token's logits `[B, V]`, float32.
+
+        `positions [B, T]` count from the first real token; `visible [B, start + T]` is True where a column holds one.
+        """
+        rows, new = ids.shape
+        end = start + new
+        cos, sin = self._rotation(int(positions.max()) + 1)
+        cos, sin = cos[positions][:, None], sin[positions][:, None]  # [B, 1, T, D]
+        bias = torch.zeros(visible.shape, dtype=self.embedding.dtype, device=ids.device)
+        bias = bias.masked_fill_(~visible, torch.finfo(bias.dtype).min)  # -inf would make an all-padding row NaN
+        x = F.embedding(ids, self.embedding)
+        for n, layer in enumerate(self.layers):
+            h = F.rms_norm(x, (x.shape[-1],), layer.norm_in, self.eps)
+            qkv = F.linear(h, layer.qkv, layer.qkv_bias).view(rows, new, -1, self.width).transpose(1, 2)
+            turned = qkv[:, : self.heads + self.kv_heads]
+            turned = turned * cos + _rotate_half(turned) * sin
+            query, key = turned.split([self.heads, self.kv_heads], 1)
+            keys, values = cache.keys[n, ..., :end], cache.values[n, :, :, :end]
+            keys[..., start:] = key.transpose(-1, -2)
+            values[..., start:, :] = qkv[:, self.heads + self.kv_heads :]
+            attend = self._attend_one if new == 1 else self._attend_many
+            x = x + F.linear(attend(query, keys, values, bias), layer.out)
+            h = F.rms_norm(x, (x.shape[-1],), layer.norm_mid, self.eps)
+            gate, up = F.linear(h, layer.gate_up).chunk(2, -1)
+            x = x + F.linear(F.silu(gate) * up, layer.down)
+        return F.linear(F.rms_norm(x[:, -1], (x.shape[-1],), self.norm, self.eps), self.head).float()
+
+    def _attend_one(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """One query per row: the H / K heads of a group share their keys as rows of one product (memory-bound)."""
+        rows, end = bias.shape
+        groups, per = rows * self.kv_heads, self.heads // self.kv_heads
+        mask = bias[:, None, None].expand(rows, self.kv_heads, per, end).reshape(groups, per, end)
+        scores = torch.baddbmm(
+            mask, query.reshape(groups, per, self.width), keys.reshape(groups, self.width, end), alpha=self.width**-0.5
+        )
+        mixed = torch.bmm(scores.softmax(-1), values.reshape(groups, end, self.width))
+        return mixed.view(rows, 1, -1)
+
+    def _attend_many(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        rows, _, new, _ = query.shape
+        end = bias.shape[1]
+        per = self.heads // self.kv_heads
+        order = torch.arange(end, device=bias.device)
+        causal = order[None, :] <= order[end - new :, None]  # [T, C]
+        mask = bias[:, None, None, :].masked_fill(~causal, torch.finfo(bias.dtype).min)  # [B, 1, T, C]
+        mixed = F.scaled_dot_product_attention(
+            query,
+            keys.transpose(-1, -2).repeat_interleave(per, 1),
+            values.repeat_interleave(per, 1),
+            attn_mask=mask,
+        )
+        return mixed.transpose(1, 2).reshape(rows, new, -1)
+
+    def _rotation(self, length: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines `[length, D]` of the rotary embedding (Su et al. 2021, arXiv:2104.09864)."""
+        if len(self.cos) < length:
+            like = self.embedding
+            half = torch.arange(0, self.width, 2, device=like.device, dtype=torch.float32)
+            inverse = 1.0 / (self.theta ** (half / self.width))
+            angles = torch.outer(torch.arange(2 * length, device=like.device, dtype=torch.float32), inverse)
+            angles = torch.cat([angles, angles], -1)
+            self.cos, self.sin = angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+        return self.cos, self.sin
+
+
+def _rotate_half(x: Tensor) -> Tensor:
+    first, second = x.chunk(2, -1)
+    return torch.cat([-second, first], -1)

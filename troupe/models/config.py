@@ -1,0 +1,71 @@
+"""Configuration of language models; imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from troupe.config import Frozen
+
+__all__ = ["CriticConfig", "LoraSettings", "ModelConfig", "TinyConfig"]
+
+
+class TinyConfig(Frozen):
+    """The embedded default: a Qwen2-type model small enough to train on two CPU cores."""
+
+    hidden_size: int = Field(128, gt=0)
+    """Width of the residual stream."""
+    layers: int = Field(4, gt=0)
+    """Transformer blocks."""
+    heads: int = Field(4, gt=0)
+    """Attention heads."""
+    kv_heads: int = Field(2, gt=0)
+    """Key-value heads (grouped-query attention)."""
+    intermediate_size: int = Field(256, gt=0)
+    """Width of the feed-forward layer."""
+    vocab_size: int = Field(400, ge=300)
+    """Upper bound on the byte-level BPE vocabulary; 256 bytes and the special tokens are always in it."""
+    max_positions: int = Field(2048, gt=0)
+    """Longest sequence."""
+
+
+class LoraSettings(Frozen):
+    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685), one per policy on one base."""
+
+    rank: int = Field(16, gt=0)
+    """Rank r of the update."""
+    alpha: float = Field(32.0, gt=0)
+    """The update is scaled by alpha / r."""
+    targets: str | list[str] = "all-linear"
+    """Module names, or `all-linear`."""
+
+
+class CriticConfig(Frozen):
+    """The value model of PPO: a copy of the policy's backbone with a zero-initialised head."""
+
+    lr: float = Field(1e-3, gt=0)
+    """Learning rate of backbone copy and head."""
+    clip: float | None = Field(None, gt=0)
+    """Value clipping range; none by default."""
+    coefficient: float = Field(1.0, gt=0)
+    """Weight of the value loss."""
+
+
+class ModelConfig(Frozen):
+    """Which model the policies stand on."""
+
+    path: str | None = None
+    """A Hugging Face model name or folder; none builds the embedded tiny model."""
+    tiny: TinyConfig = TinyConfig()
+    """Sizes of the embedded model (used where `path` is none)."""
+    lora: LoraSettings = LoraSettings()
+    """Adapters (used where `policies.weights` is `lora`)."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the weights."""
+    device: str = "auto"
+    """`auto` takes a CUDA GPU where there is one, else the CPU."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    prefix_sharing: bool = True
+    """Compute a prefix that several rows share once per update; the gradients are the same."""

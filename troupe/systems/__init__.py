@@ -1,0 +1,1 @@
+"""Doors: each system wires worlds, engines and training together, and nothing else."""

@@ -1,0 +1,149 @@
+"""From a config to a team: agents, policies, workflow, credit table; and the start-up checks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from troupe.agents import AgentSpec
+from troupe.episode import Sampling, Task
+from troupe.errors import ConfigError, CreditError, did_you_mean
+from troupe.models.language import LanguageModel, Policy, build_tiny, load_language_model
+from troupe.protocols import Workflow
+from troupe.rewards.math import math_reward_fn
+from troupe.systems.workflow_rl.config import PolicyConfig, WorkflowRLConfig
+from troupe.tools.calculator import Calculator
+from troupe.training.credit import CreditRow, credit_table
+from troupe.workflows import TEACHERS, WORKFLOWS
+from troupe.workflows.math_tool import PROMPTS
+
+__all__ = ["Cast", "base_model", "cast", "corpus_of", "credit_rows", "make_workflow_factory", "workflow_class_of"]
+
+DEFAULT_ARGS: dict[str, Callable[[], dict[str, Any]]] = {
+    "math_tool": lambda: {"reward_function": math_reward_fn, "calculator": Calculator()},
+}
+"""What a workflow receives where its arguments do not say otherwise: rewards and tools are arguments, never imports."""
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who plays whom."""
+
+    policies: dict[str, Policy]
+    agents: dict[str, str]  # agent -> policy
+    trained: tuple[str, ...]  # agents that learn
+
+    @property
+    def trained_policies(self) -> list[str]:
+        return list(dict.fromkeys(self.agents[name] for name in self.trained))
+
+    def specs(self, config: WorkflowRLConfig, temperature: float) -> dict[str, AgentSpec]:
+        sampling = Sampling(max_tokens=config.data.max_response_length, temperature=temperature)
+        return {name: AgentSpec(policy, sampling, config.data.max_prompt_length) for name, policy in self.agents.items()}
+
+    def with_agents(self, changed: Mapping[str, str], policies: Mapping[str, Policy]) -> Cast:
+        """The same cast with some agents played by other policies."""
+        return replace(self, agents={**self.agents, **changed}, policies={**self.policies, **policies})
+
+
+def workflow_class_of(name: str) -> type[Any]:
+    if name not in WORKFLOWS:
+        raise ConfigError(f"workflow.name={name!r} is not known{did_you_mean(name, WORKFLOWS)}")
+    return WORKFLOWS[name]
+
+
+def make_workflow_factory(
+    workflow_class: Callable[..., Workflow], arguments: Mapping[str, Any], name: str | None = None
+) -> Callable[[], Workflow]:
+    """A fresh workflow per episode. Raises ConfigError for an argument that the class does not take."""
+    merged = {**(DEFAULT_ARGS[name]() if name in DEFAULT_ARGS else {}), **arguments}
+    parameters = inspect.signature(workflow_class).parameters
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        for key in merged:
+            if key not in parameters:
+                raise ConfigError(f"workflow.args.{key}: {workflow_class} takes no such argument{did_you_mean(key, parameters)}")
+    try:
+        workflow_class(**merged)
+    except TypeError as error:
+        raise ConfigError(f"workflow.args do not fit the workflow: {error}") from error
+    return lambda: workflow_class(**merged)
+
+
+def corpus_of(tasks: Iterable[Task], workflow: str) -> list[str]:
+    """Text for the embedded tokenizer: problems, worked solutions and system prompts, as the model will see them."""
+    texts: list[str] = []
+    for task in tasks:
+        texts.append(task.prompt)
+        if isinstance(task.solution, Mapping):
+            texts += [str(x) for part in ("plan", "check", "calls") for x in task.solution.get(part) or ()]
+    words = [*PROMPTS["compact"].values(), "Plan: ", "Answer: ", "Rejected: ", "ok", "bad", "error"]
+    return texts + words * max(1, len(texts) // 8)
+
+
+def base_model(config: WorkflowRLConfig, tasks: Sequence[Task], folder: Path | None) -> LanguageModel:
+    """The model that policies stand on: the run's own copy where it has one, else `model.path`, else the tiny one."""
+    if folder is not None and (folder / "config.json").exists():
+        return load_language_model(folder, config.model)
+    if config.model.path is not None:
+        return load_language_model(config.model.path, config.model)
+    from troupe.models.language import resolve_device
+
+    model = build_tiny(corpus_of(tasks, config.workflow.name), config.model.tiny, config.seed)
+    model.network.to(resolve_device(config.model.device))
+    return model
+
+
+def cast(config: WorkflowRLConfig, agent_names: Sequence[str], model: LanguageModel) -> Cast:
+    """Policies on `model` and the map from agents to them.
+
+    Raises CreditError for unknown agents, agents without a policy, policies without an agent.
+    """
+    agents = _agent_map(config.policies, agent_names)
+    trained = tuple(config.policies.train if config.policies.train is not None else agent_names)
+    for name in trained:
+        if name not in agent_names:
+            raise CreditError(f"policies.train names the unknown agent {name!r}{did_you_mean(name, agent_names)}")
+    if not trained:
+        raise CreditError("policies.train is empty: no agent would learn")
+    policies = {name: _policy(config, name, i, model) for i, name in enumerate(dict.fromkeys(agents.values()))}
+    return Cast(policies, agents, trained)
+
+
+def _agent_map(config: PolicyConfig, agent_names: Sequence[str]) -> dict[str, str]:
+    if not config.agents:
+        return {name: "team" if config.weights == "shared" else name for name in agent_names}
+    for name in config.agents:
+        if name not in agent_names:
+            raise CreditError(f"policies.agents names the unknown agent {name!r}{did_you_mean(name, agent_names)}")
+    for name in agent_names:
+        if name not in config.agents:
+            raise CreditError(f"agent {name!r} has no policy; add {name}: POLICY to policies.agents")
+    if config.weights == "shared" and len(set(config.agents.values())) > 1:
+        raise CreditError("policies.weights=shared has one policy; write weights=lora or weights=separate for several")
+    return dict(config.agents)
+
+
+def _policy(config: WorkflowRLConfig, name: str, index: int, model: LanguageModel) -> Policy:
+    if config.policies.weights == "lora":
+        import torch
+
+        with torch.random.fork_rng(devices=[]):  # peft draws A from the global generator
+            torch.manual_seed(config.seed * 1000 + index)
+            model.add_adapter(name, config.model.lora)
+        return Policy(name, model, adapter=name)
+    if config.policies.weights == "separate" and index > 0:
+        copied = Policy(name, model).snapshot(name)
+        copied.frozen = False
+        return copied
+    return Policy(name, model)
+
+
+def credit_rows(config: WorkflowRLConfig, team: Cast, rewards: Mapping[str, str]) -> list[CreditRow]:
+    return credit_table(team.agents, team.trained, rewards, config.algorithm)
+
+
+def teacher_class(name: str) -> type[Any] | None:
+    return TEACHERS.get(name)

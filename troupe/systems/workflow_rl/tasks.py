@@ -1,0 +1,62 @@
+"""Which tasks a run trains on, and which are held out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from troupe.episode import Task
+from troupe.errors import DataError
+from troupe.systems.workflow_rl.config import DataConfig
+from troupe.tasks.datasets import DatasetRegistry
+from troupe.tasks.math import MathProblemGenerator
+from troupe.tasks.splits import disjoint
+
+__all__ = ["load_tasks", "permuted_answers"]
+
+
+def load_tasks(config: DataConfig, seed: int) -> tuple[list[Task], list[Task]]:
+    """(training tasks, held-out tasks), no task in both and none twice.
+
+    Raises DataError for an empty or unknown data set.
+    """
+    train, val = _load(config.train, config, seed)
+    if config.val is not None and config.val != config.train:
+        val = _load(config.val, config, seed)[1]
+        held = {task.id for task in val}
+        train = [task for task in train if task.id not in held]
+    train = list({task.id: task for task in train}.values())
+    if not train or not val:
+        raise DataError(f"data.train={config.train!r} gives {len(train)} training and {len(val)} held-out tasks; both are needed")
+    return (permuted_answers(train, seed) if config.shuffle_answers else train), val
+
+
+def _load(name: str, config: DataConfig, seed: int) -> tuple[list[Task], list[Task]]:
+    if name == "math":
+        kinds = config.kinds or {"linear": 1.0, "word": 1.0}
+        generator = MathProblemGenerator(config.difficulty, seed, tuple(kinds), tuple(kinds.values()))
+        train, val = disjoint(generator, (config.train_size, config.val_size))
+        return train, val
+    registry = DatasetRegistry(Path(config.root))
+    rng = random.Random(seed)
+    parts = []
+    for split, size in (("train", config.train_size), ("val", config.val_size)):
+        rows = registry.load_dataset(name, split)
+        parts.append(rng.sample(rows, min(size, len(rows))))
+    return parts[0], parts[1]
+
+
+def permuted_answers(tasks: Sequence[Task], seed: int) -> list[Task]:
+    """The negative control: every task gets the answer of the next one of its kind in a shuffled order."""
+    rng = random.Random(seed)
+    by_kind: dict[str, list[int]] = {}
+    for i, task in enumerate(tasks):
+        by_kind.setdefault(task.kind, []).append(i)
+    answers = [task.answer for task in tasks]
+    for members in by_kind.values():
+        rng.shuffle(members)
+        for i, j in zip(members, members[1:] + members[:1], strict=True):
+            answers[i] = tasks[j].answer
+    return [replace(task, answer=answer) for task, answer in zip(tasks, answers, strict=True)]

@@ -1,0 +1,11 @@
+"""Tools that agents call. Each is a callable object of `protocols.Tool`'s shape: a name, a description, a JSON schema
+of its arguments, and an answer in text that begins with `error` where the call failed. A new tool is one file here and
+one line in `TOOLS`."""
+
+from troupe.tools.calculator import Calculator
+
+__all__ = ["TOOLS", "Calculator"]
+
+TOOLS = {
+    "calculator": Calculator,
+}

@@ -1,0 +1,154 @@
+"""Configuration of learning; imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from troupe.config import Frozen
+
+__all__ = ["AlgorithmConfig", "OptimConfig", "RolloutConfig", "SftConfig", "TrainerConfig"]
+
+
+class RolloutConfig(Frozen):
+    """How episodes are sampled."""
+
+    n: int = Field(8, ge=1)
+    """Attempts per task and update: the group of the group estimators."""
+    temperature: float = Field(1.0, gt=0)
+    """Sampling temperature while training; log-probs are those of the tempered distribution."""
+    max_batch: int = Field(512, ge=1)
+    """Most sequences that decode together."""
+    cache_mb: int = Field(1024, ge=0)
+    """Memory for the keys and values of conversations that may continue; 0 computes every prompt anew."""
+
+
+class AlgorithmConfig(Frozen):
+    """Who is compared with whom, and what is minimised."""
+
+    adv_estimator: Literal["gae", "grpo", "dr_grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "rae"] = "gae"
+    """`gae` needs a critic (PPO); the others compare attempts."""
+    group: Literal["by_task", "by_agent", "by_agent_turn", "by_prompt"] = "by_agent"
+    """Samples that share this key share a baseline (unused by gae and rae)."""
+    gamma: float = Field(1.0, gt=0, le=1)
+    """Discount per step (group estimators) or per sampled token (gae)."""
+    lam: float = Field(0.95, ge=0, le=1)
+    """GAE's lambda."""
+    rae_decay: float = Field(0.95, ge=0, lt=1)
+    """Decay of the running baseline per agent (rae)."""
+    normalize_advantages: bool = True
+    """Give the batch's GAE advantages mean 0 and standard deviation 1."""
+    loss: Literal["ppo", "gspo", "cispo"] = "ppo"
+    """Policy loss."""
+    eps_clip: float = Field(0.2, gt=0)
+    """Lower clip range of the ratio."""
+    eps_clip_high: float = Field(0.28, gt=0)
+    """Upper clip range (DAPO's clip-higher)."""
+    dual_clip: float | None = Field(None, gt=1)
+    """Bound on the loss of negative advantages (ppo only)."""
+    loss_agg_mode: Literal["token_mean", "seq_mean_token_sum", "seq_mean_token_mean", "constant", "per_episode"] = (
+        "token_mean"
+    )
+    """How tokens add up to one number."""
+    loss_constant: float | None = Field(None, gt=0)
+    """The divisor of `loss_agg_mode=constant`."""
+    kl_beta: float = Field(0.0, ge=0)
+    """Weight of the KL penalty towards the starting policy; 0 keeps no reference model."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """Estimator of that KL (as a loss k1 has no gradient in expectation)."""
+    entropy_coeff: float = Field(0.0, ge=0)
+    """Weight of the entropy bonus."""
+    ppo_epochs: int = Field(1, ge=1)
+    """Passes over each batch."""
+    mini_batch_size: int = Field(256, ge=1)
+    """Rows per optimiser step."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> AlgorithmConfig:
+        if (self.loss_constant is not None) != (self.loss_agg_mode == "constant"):
+            raise ValueError("loss_constant goes with loss_agg_mode=constant, and only with it")
+        if self.dual_clip is not None and self.loss != "ppo":
+            raise ValueError(f"dual_clip belongs to loss=ppo; loss={self.loss} would ignore it")
+        if self.kl_beta > 0 and self.kl_estimator == "k1":
+            raise ValueError("kl_estimator=k1 has no gradient in expectation as a loss; write k2 or k3")
+        return self
+
+
+class OptimConfig(Frozen):
+    """AdamW of the policies."""
+
+    lr: float = Field(1e-5, gt=0)
+    """Learning rate."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Decay of the moment estimates."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay."""
+    grad_clip: float | None = Field(1.0, gt=0)
+    """Global norm at which gradients are clipped."""
+    warmup_steps: int = Field(0, ge=0)
+    """Optimiser steps of linear warm-up."""
+
+
+class SftConfig(Frozen):
+    """Supervised fine-tuning on demonstrations before RL."""
+
+    steps: int = Field(0, ge=0)
+    """Optimiser steps; 0 starts RL from the model as it is."""
+    batch_size: int = Field(64, ge=1)
+    """Demonstration episodes per step."""
+    lr: float = Field(3e-3, gt=0)
+    """Peak learning rate (3e-3 suits the embedded model from scratch; pretrained models want 1e-5)."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Decay of the moment estimates."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay."""
+    warmup_steps: int = Field(40, ge=0)
+    """Linear warm-up; a cosine to a tenth of the peak follows."""
+    save_freq: int = Field(50, ge=1)
+    """Steps between checkpoints."""
+    noise: float = Field(0.0, ge=0, le=1)
+    """Chance that a generated demonstration's plan or call is corrupted: what leaves RL something to learn."""
+
+
+class TrainerConfig(Frozen):
+    """The run."""
+
+    total_epochs: int = Field(1, ge=1)
+    """Passes over the training tasks."""
+    total_steps: int | None = Field(None, ge=0)
+    """Updates; overrides total_epochs."""
+    save_freq: int = Field(10, ge=1)
+    """Updates between checkpoints."""
+    keep_last: int = Field(2, ge=1)
+    """Checkpoints kept besides the best."""
+    test_freq: int = Field(10, ge=0)
+    """Updates between validations; 0 never."""
+    val_before_train: bool = True
+    """Validate before the first update."""
+    val_only: bool = False
+    """Validate, report and stop."""
+    val_n: int = Field(1, ge=1)
+    """Attempts per validation task; pass@k is reported for k up to it."""
+    val_temperature: float = Field(1.0, ge=0)
+    """Sampling temperature of validation; 0 is greedy."""
+    use_amp: bool = False
+    """Mixed precision in the learner: bf16 autocast on CPU and recent GPUs."""
+    gradient_accumulation_steps: int = Field(1, ge=1)
+    """Each minibatch is cut into at least this many micro-batches; the gradient stays that of the whole."""
+    micro_batch_tokens: int = Field(8192, ge=1)
+    """Most tokens in one forward pass of the learner."""
+    logprob_tolerance: float = Field(1e-5, gt=0)
+    """Largest difference between sampled and recomputed log-probs in a CPU run's first update."""
+    logger: tuple[Literal["jsonl", "tensorboard", "wandb", "mlflow", "console"], ...] = ("jsonl", "tensorboard")
+    """Trackers."""
+    project_name: str = "troupe"
+    """Project in the trackers."""
+    experiment_name: str = "workflow"
+    """Run name in the trackers."""
+    default_local_dir: str = "runs/workflow"
+    """The run folder: checkpoints, episodes, metrics, logs."""
+    resume: Literal["auto", "never"] = "auto"
+    """`auto` continues the run that the folder holds; `never` refuses a folder that holds one."""
+    threads: int = Field(1, ge=1)
+    """Torch threads; more than one makes small models slower and results differ in the last bits."""

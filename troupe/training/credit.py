@@ -1,0 +1,250 @@
+"""From episodes to advantages: who is paid what, and compared with whom.
+
+The unit of comparison is the trajectory where it alone is paid, and the step where steps have rewards of their own.
+A trajectory that nobody paid is counted and teaches nothing. `gae` runs along the sampled tokens of a trajectory in the order
+in which they were sampled, whichever rows they stand in: rows are how tokens are stored, not how time passes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from troupe.batch import Batch, Span
+from troupe.episode import Episode, Outcome, Trajectory
+from troupe.errors import CreditError
+from troupe.maths.advantages import ESTIMATORS, Sample, gae, group_ids, group_sizes, rae
+from troupe.training.config import AlgorithmConfig
+
+__all__ = ["CreditRow", "Credited", "assign", "credit_table", "episode_metrics", "trainable"]
+
+
+@dataclass(frozen=True, slots=True)
+class CreditRow:
+    """One line of the credit table that every run prints once."""
+
+    agent: str
+    policy: str
+    trained: bool
+    reward: str  # where the agent's reward comes from, in a sentence
+    group: str
+    estimator: str
+
+
+def credit_table(
+    agents: Mapping[str, str],
+    trained: Sequence[str],
+    rewards: Mapping[str, str],
+    algorithm: AlgorithmConfig,
+) -> list[CreditRow]:
+    """agent -> policy -> trained? -> reward source -> group -> estimator."""
+    unused = {"gae": "-", "rae": "(running mean per agent)", "reinforce_pp": "(batch)"}
+    return [
+        CreditRow(
+            agent=agent,
+            policy=policy,
+            trained=agent in trained,
+            reward=rewards.get(agent, "not stated by the workflow"),
+            group=unused.get(algorithm.adv_estimator, algorithm.group) if agent in trained else "-",
+            estimator=algorithm.adv_estimator if agent in trained else "-",
+        )
+        for agent, policy in agents.items()
+    ]
+
+
+def trainable(episodes: Sequence[Episode]) -> list[Episode]:
+    """Episodes that may teach: all but those that raised or ran out of wall-clock time (no policy's fault)."""
+    return [episode for episode in episodes if episode.outcome not in (Outcome.ERROR, Outcome.TIMEOUT)]
+
+
+@dataclass(frozen=True, slots=True)
+class Credited:
+    """A batch with `advantages` (and `returns` for a critic), metrics, and the state of running baselines."""
+
+    batch: Batch
+    metrics: dict[str, float]
+    baselines: dict[str, Any]
+
+
+def assign(
+    episodes: Sequence[Episode],
+    batch: Batch,
+    algorithm: AlgorithmConfig,
+    *,
+    values: Tensor | None = None,
+    baselines: Mapping[str, Any] | None = None,
+) -> Credited:
+    """Adds advantages to a batch that was packed from `episodes`.
+
+    `values [B, T]` are the critic's (adv_estimator=gae needs them). Raises CreditError where they are missing.
+    """
+    if algorithm.adv_estimator == "gae":
+        if values is None:
+            raise CreditError("adv_estimator=gae needs a critic's values; use grpo or another group estimator without one")
+        advantages, returns = _along_trajectories(episodes, batch, values, algorithm)
+        metrics = _advantage_metrics(batch, advantages)
+        if algorithm.normalize_advantages:
+            kept = advantages[batch["mask"].bool()]
+            scale = kept.std() + 1e-8 if len(kept) > 1 else torch.ones(())
+            advantages = (advantages - kept.mean()) / scale * batch["mask"]
+        return Credited(batch.with_columns(advantages=advantages, returns=returns), metrics, {})
+    return _by_group(episodes, batch, algorithm, dict(baselines or {}))
+
+
+# ---------------------------------------------------------------------------------------------- group estimators
+
+
+def _by_group(
+    episodes: Sequence[Episode], batch: Batch, algorithm: AlgorithmConfig, baselines: dict[str, Any]
+) -> Credited:
+    units: dict[tuple[int, int, int], int] = {}  # (episode, trajectory, step or -1) -> unit
+    samples: list[Sample] = []
+    rewards: list[float] = []
+    unpaid = 0
+    where = torch.zeros(batch["mask"].shape, dtype=torch.long)  # unit + 1 of each sampled token; 0: none
+    for span in batch.spans:
+        episode, trajectory = episodes[span.episode], episodes[span.episode].trajectories[span.trajectory]
+        if trajectory.reward is None and not trajectory.has_step_rewards:
+            unpaid += span.step == 0
+            continue
+        step = span.step if trajectory.has_step_rewards else -1
+        unit = units.get((span.episode, span.trajectory, step))
+        if unit is None:
+            unit = units[span.episode, span.trajectory, step] = len(samples)
+            samples.append(_sample(episode, trajectory, max(step, 0)))
+            rewards.append(trajectory.returns(algorithm.gamma)[max(step, 0)])
+        where[span.row, span.start : span.start + span.length] = unit + 1
+    metrics = {"credit/unpaid_trajectories": float(unpaid)}
+    if not samples:
+        zeros = torch.zeros_like(batch["mask"])
+        return Credited(batch.with_columns(advantages=zeros, group=where - 1), metrics, baselines)
+    groups = group_ids(samples, algorithm.group)
+    pay = torch.tensor(rewards, dtype=torch.float32)
+    if algorithm.adv_estimator == "rae":
+        names = sorted({sample.agent for sample in samples})
+        ids = [sample.agent for sample in samples]
+        scores, baselines = rae(pay, ids, baselines, decay=algorithm.rae_decay)
+        metrics["groups/num_groups"] = float(len(names))
+    else:
+        scores = ESTIMATORS[algorithm.adv_estimator](pay, groups)
+        metrics["groups/num_groups"] = float(int(groups.max()) + 1)
+        metrics["groups/singletons"] = float(int(group_sizes(groups).singleton.sum()))
+    padded = torch.cat([torch.zeros(1), scores.float()])
+    advantages = padded[where] * batch["mask"]
+    number = torch.cat([torch.tensor([-1]), groups])
+    metrics |= _advantage_metrics(batch, advantages)
+    return Credited(batch.with_columns(advantages=advantages, group=number[where]), metrics, baselines)
+
+
+def _sample(episode: Episode, trajectory: Trajectory, step: int) -> Sample:
+    tokens = trajectory.steps[step].tokens
+    seen = repr((trajectory.steps[step].parent, tokens.prompt_ids if tokens else ())).encode()
+    turn = sum(len(t.steps) for t in episode.of(trajectory.agent)[: _attempt(episode, trajectory)]) + step
+    return Sample(
+        task=episode.group or episode.task_id,
+        agent=trajectory.agent,
+        turn=turn,
+        prompt_hash=hashlib.blake2b(seen, digest_size=8).hexdigest(),
+    )
+
+
+def _attempt(episode: Episode, trajectory: Trajectory) -> int:
+    """Which of the agent's trajectories this is."""
+    return next(i for i, other in enumerate(episode.of(trajectory.agent)) if other is trajectory)
+
+
+# ---------------------------------------------------------------------------------------------- along trajectories
+
+
+def _along_trajectories(
+    episodes: Sequence[Episode], batch: Batch, values: Tensor, algorithm: AlgorithmConfig
+) -> tuple[Tensor, Tensor]:
+    """GAE along each trajectory's sampled tokens; `[B, T]` advantages and returns, zero outside of the mask."""
+    by_trajectory: dict[tuple[int, int], list[Span]] = {}
+    for span in batch.spans:
+        if span.length:
+            by_trajectory.setdefault((span.episode, span.trajectory), []).append(span)
+    spans = list(by_trajectory.values())
+    width = max(sum(s.length for s in part) for part in spans)
+    rows = torch.zeros(len(spans), width, dtype=torch.long)
+    columns = torch.zeros(len(spans), width, dtype=torch.long)
+    valid = torch.zeros(len(spans), width, dtype=torch.bool)
+    rewards = torch.zeros(len(spans), width)
+    ends = torch.zeros(len(spans), width)
+    for i, part in enumerate(spans):
+        trajectory = episodes[part[0].episode].trajectories[part[0].trajectory]
+        at = 0
+        for span in part:
+            rows[i, at : at + span.length] = span.row
+            columns[i, at : at + span.length] = torch.arange(span.start, span.start + span.length)
+            at += span.length
+            rewards[i, at - 1] += trajectory.steps[span.step].reward or 0.0
+        rewards[i, at - 1] += trajectory.reward or 0.0
+        ends[i, at - 1] = 1.0
+        valid[i, :at] = True
+    dense = values[rows, columns] * valid
+    following = torch.nn.functional.pad(dense, (0, 1))[:, 1:]
+    scores = gae(
+        rewards, dense, following, ends, torch.zeros_like(ends), gamma=algorithm.gamma, lam=algorithm.lam
+    )
+    advantages, returns = torch.zeros_like(values), torch.zeros_like(values)
+    advantages[rows[valid], columns[valid]] = scores[valid]
+    returns[rows[valid], columns[valid]] = (scores + dense)[valid]
+    return advantages, returns
+
+
+# ---------------------------------------------------------------------------------------------- metrics
+
+
+def _advantage_metrics(batch: Batch, advantages: Tensor) -> dict[str, float]:
+    """`advantage/{agent}/mean|std|fraction_zero` over sampled tokens."""
+    metrics = {}
+    for agent in sorted({row.agent for row in batch.rows}):
+        chosen = torch.tensor([row.agent == agent for row in batch.rows])
+        kept = advantages[chosen][batch["mask"][chosen].bool()]
+        if len(kept):
+            metrics[f"advantage/{agent}/mean"] = float(kept.mean())
+            metrics[f"advantage/{agent}/std"] = float(kept.std(unbiased=False))
+            metrics[f"advantage/{agent}/fraction_zero"] = float((kept == 0).float().mean())
+    return metrics
+
+
+def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
+    """What document 004 tracks: workflow metrics, rewards per agent, outcomes, tasks solved by all, none or some."""
+    metrics: dict[str, float] = {}
+    n = max(1, len(episodes))
+    outcomes = Counter(str(episode.outcome) for episode in episodes)
+    for outcome in Outcome:
+        metrics[f"episode/outcome/{outcome}"] = outcomes[outcome] / n
+    by_agent: dict[str, list[Trajectory]] = {}
+    for episode in episodes:
+        for trajectory in episode.trajectories:
+            by_agent.setdefault(trajectory.agent, []).append(trajectory)
+    reasons = Counter(str(t.stop_reason) for ts in by_agent.values() for t in ts)
+    for reason, count in reasons.items():
+        metrics[f"episode/termination_reason/{reason}"] = count / max(1, sum(reasons.values()))
+    for agent, trajectories in by_agent.items():
+        pay = torch.tensor([t.total_reward for t in trajectories])
+        metrics[f"reward/{agent}/mean"] = float(pay.mean())
+        metrics[f"reward/{agent}/std"] = float(pay.std(unbiased=False))
+        metrics[f"reward/{agent}/min"], metrics[f"reward/{agent}/max"] = float(pay.min()), float(pay.max())
+        lengths = [len(s.tokens.response_ids) for t in trajectories for s in t.steps if s.tokens]
+        metrics[f"response_length/{agent}/mean"] = sum(lengths) / max(1, len(lengths))
+    names = sorted({name for episode in episodes for name in episode.metrics})
+    for name in names:
+        found = [episode.metrics[name] for episode in episodes if name in episode.metrics]
+        metrics[f"workflow/{name}"] = sum(found) / len(found)
+    solved: dict[str, list[bool]] = {}
+    for episode in episodes:
+        solved.setdefault(episode.group, []).append(episode.outcome is Outcome.SUCCESS)
+    tasks = max(1, len(solved))
+    metrics["batch/solve_all"] = sum(all(s) for s in solved.values()) / tasks
+    metrics["batch/solve_none"] = sum(not any(s) for s in solved.values()) / tasks
+    metrics["batch/solve_partial"] = sum(any(s) and not all(s) for s in solved.values()) / tasks
+    return metrics

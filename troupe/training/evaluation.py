@@ -1,0 +1,142 @@
+"""Reports and the gate: may this candidate replace the incumbent?
+
+Evaluation fails closed: no tasks, tasks that do not match, a score that is missing or not finite, each is a *failed* check
+with its reason, never a promotion.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from troupe.episode import Episode, Outcome, Task
+from troupe.errors import DataError
+from troupe.maths.statistics import Interval, mean_interval, paired_difference, pass_at_k, wilson
+
+__all__ = ["Decision", "Gate", "Report", "TaskScore"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskScore:
+    """How often a task was solved."""
+
+    task: str
+    kind: str
+    successes: int
+    attempts: int
+
+    @property
+    def rate(self) -> float:
+        return self.successes / self.attempts
+
+
+@dataclass(frozen=True)
+class Report:
+    """Scores on held-out tasks, sampled or greedy, and metrics averaged over the episodes."""
+
+    name: str
+    scores: tuple[TaskScore, ...]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, tasks: Sequence[Task], episodes: Sequence[Episode], metrics: Mapping[str, float]) -> Report:
+        """Counts each task's successes. A task without an episode is a DataError: silence is not a score."""
+        found: dict[str, list[bool]] = {}
+        for episode in episodes:
+            found.setdefault(episode.task_id, []).append(episode.outcome is Outcome.SUCCESS)
+        scores = []
+        for task in tasks:
+            if task.id not in found:
+                raise DataError(f"report {name!r}: task {task.id!r} was never attempted")
+            results = found[task.id]
+            scores.append(TaskScore(task.id, task.kind, sum(results), len(results)))
+        return cls(name, tuple(scores), dict(metrics))
+
+    def kinds(self) -> list[str]:
+        return sorted({score.kind for score in self.scores})
+
+    def success(self, kinds: Sequence[str] | None = None, confidence: float = 0.95) -> Interval:
+        """pass@1: mean over tasks of the share of attempts that succeeded. Wilson's interval for single attempts,
+        Student's over task means otherwise. Raises DataError for an empty selection."""
+        chosen = self._chosen(kinds)
+        if all(score.attempts == 1 for score in chosen):
+            return wilson(sum(score.successes for score in chosen), len(chosen), confidence)
+        return mean_interval([score.rate for score in chosen], confidence)
+
+    def pass_at(self, k: int, kinds: Sequence[str] | None = None, confidence: float = 0.95) -> Interval:
+        """Unbiased pass@k over tasks, with an interval; every task needs at least k attempts."""
+        return mean_interval([pass_at_k(s.attempts, s.successes, k) for s in self._chosen(kinds)], confidence)
+
+    def _chosen(self, kinds: Sequence[str] | None) -> list[TaskScore]:
+        chosen = [score for score in self.scores if kinds is None or score.kind in kinds]
+        if not chosen:
+            raise DataError(f"report {self.name!r} holds no task{'' if kinds is None else f' of kinds {list(kinds)}'}")
+        return chosen
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Report:
+        return cls(record["name"], tuple(TaskScore(**row) for row in record["scores"]), record["metrics"])
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The gate's answer. `difference` is candidate minus incumbent over tasks; None where it could not be measured."""
+
+    promote: bool
+    reasons: tuple[str, ...]
+    difference: Interval | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Promotes where the paired interval of the difference lies above `margin`, over the same held-out tasks.
+
+    `floors` are lowest acceptable values of metrics of the candidate's report; a metric that is missing or not finite
+    fails. `kinds` restricts the comparison to some kinds of tasks.
+    """
+
+    margin: float = 0.0
+    confidence: float = 0.95
+    kinds: tuple[str, ...] | None = None
+    floors: Mapping[str, float] = field(default_factory=dict)
+
+    def decide(self, candidate: Report, incumbent: Report) -> Decision:
+        """Never raises for what evaluation data may hold: a broken report is a refused promotion."""
+        reasons = []
+        for name, floor in self.floors.items():
+            found = candidate.metrics.get(name)
+            if found is None or not math.isfinite(found):
+                reasons.append(f"the metric {name!r} is missing from the report of {candidate.name!r}")
+            elif found < floor:
+                reasons.append(f"{name} is {found:.4g}, below {floor:.4g}")
+        try:
+            difference = self._difference(candidate, incumbent)
+        except DataError as error:
+            return Decision(False, (*reasons, str(error)))
+        gap = f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] over {difference.n} tasks"
+        if not difference.low > self.margin:
+            reasons.append(f"no improvement shown: {gap}, the lower bound must exceed {self.margin:+.3f}")
+        if reasons:
+            return Decision(False, tuple(reasons), difference)
+        return Decision(True, (f"improved by {gap}",), difference)
+
+    def _difference(self, candidate: Report, incumbent: Report) -> Interval:
+        ours = {s.task: s for s in candidate.scores if self.kinds is None or s.kind in self.kinds}
+        theirs = {s.task: s for s in incumbent.scores if self.kinds is None or s.kind in self.kinds}
+        if not ours or not theirs:
+            raise DataError("the test set is empty: nothing was compared")
+        if set(ours) != set(theirs):
+            odd = sorted(set(ours) ^ set(theirs))[0]
+            raise DataError(f"candidate and incumbent were scored on different tasks; first difference: {odd!r}")
+        if any(s.attempts < 1 for s in (*ours.values(), *theirs.values())):
+            raise DataError("a task was scored without an attempt")
+        order = sorted(ours)
+        return paired_difference([ours[t].rate for t in order], [theirs[t].rate for t in order], self.confidence)

@@ -1,0 +1,240 @@
+"""The gradient step. Every learner of the package passes through here: this file holds the only `.backward()`.
+
+One update runs micro-batches, each a closure that returns named scalar losses already divided by the counts of the *full*
+batch, so that their gradients add up to the full batch's whatever the cut. Language, boards and markets
+differ in the closures, not in the step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from troupe.errors import ConfigError, TrainingError
+
+__all__ = ["Learner", "OptimizerGroup", "adamw", "cosine_with_warmup"]
+
+Losses = Mapping[str, Tensor]
+"""Named scalars, each normalised by the full batch; the update minimises their sum."""
+
+Combiner = Callable[[Mapping[str, Sequence[Tensor]]], Sequence[Tensor]]
+"""Gradients by loss name (each aligned with the parameters) to one gradient per parameter, as PCGrad does."""
+
+
+@dataclass
+class OptimizerGroup:
+    """Parameters with an optimiser of their own.
+
+    `period` k: the group steps at every k-th update, on the mean of the gradients since its last step. `schedule`
+    maps the number of the group's steps to a factor on its learning rate. `max_norm` clips the group's global norm.
+    """
+
+    parameters: dict[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    period: int = 1
+    max_norm: float | None = 1.0
+    schedule: Callable[[int], float] | None = None
+    steps: int = 0
+    base_lr: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.period < 1:
+            raise ConfigError(f"an optimiser group needs a period of at least 1, found {self.period}")
+        if not self.parameters:
+            raise ConfigError("an optimiser group needs at least one parameter")
+        self.base_lr = float(self.optimizer.param_groups[0]["lr"])
+
+
+class Learner:
+    """Accumulates, guards, clips and steps.
+
+    `amp`: none, `bf16` or `fp16` (with loss scaling) autocast. `combine` replaces the plain sum of losses by a rule
+    over their separate gradients. `reduce` is called with all parameters once gradients are complete, before clipping:
+    the place for an all-reduce. After `patience` updates in a row with a non-finite gradient the run stops
+    with TrainingError; a single one is skipped and counted.
+    """
+
+    def __init__(
+        self,
+        groups: Mapping[str, OptimizerGroup],
+        *,
+        amp: str | None = None,
+        combine: Combiner | None = None,
+        reduce: Callable[[Sequence[nn.Parameter]], None] | None = None,
+        patience: int = 3,
+    ) -> None:
+        if amp not in (None, "bf16", "fp16"):
+            raise ConfigError(f"amp={amp!r}: write null, 'bf16' or 'fp16'")
+        self.groups = dict(groups)
+        self.combine = combine
+        self.reduce = reduce
+        self.patience = patience
+        self.updates = 0
+        self.skipped = 0
+        self._bad_in_a_row = 0
+        self._amp = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(amp or "")
+        first = next(iter(self.parameters()))
+        self._device = first.device.type
+        self._scaler = torch.amp.GradScaler(self._device, enabled=amp == "fp16")
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Every parameter once, in the order of the groups."""
+        return [parameter for group in self.groups.values() for parameter in group.parameters.values()]
+
+    def update(self, micro_batches: Iterable[Callable[[], Losses]]) -> dict[str, float]:
+        """One update. Returns the losses summed over the micro-batches, gradient norms and learning rates.
+
+        Raises TrainingError when the gradient was not finite `patience` times in a row.
+        """
+        totals: dict[str, float] = {}
+        apart: dict[str, list[Tensor]] = {}
+        for closure in micro_batches:
+            with self._autocast():
+                losses = closure()
+            for name, loss in losses.items():
+                totals[name] = totals.get(name, 0.0) + loss.item()
+            if self.combine is None:
+                self._accumulate(losses)
+            else:
+                self._accumulate_apart(losses, apart)
+        if not totals:
+            raise TrainingError("an update needs at least one micro-batch with a loss")
+        metrics = {f"loss/{name}": total for name, total in totals.items()}
+        if self.combine is not None:
+            self._merge(apart)
+        if self.reduce is not None:
+            self.reduce(self.parameters())
+        metrics |= self._step()
+        self.updates += 1
+        return metrics
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext() if self._amp is None else torch.autocast(self._device, self._amp)
+
+    def _accumulate(self, losses: Losses) -> None:
+        total = torch.stack([loss.float() for loss in losses.values()]).sum()
+        self._scaler.scale(total).backward()
+
+    def _accumulate_apart(self, losses: Losses, apart: dict[str, list[Tensor]]) -> None:
+        parameters = self.parameters()
+        for name, loss in losses.items():
+            found = torch.autograd.grad(self._scaler.scale(loss), parameters, retain_graph=True, allow_unused=True)
+            gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+            apart[name] = [a + g for a, g in zip(apart[name], gradients, strict=True)] if name in apart else gradients
+
+    def _merge(self, apart: Mapping[str, Sequence[Tensor]]) -> None:
+        assert self.combine is not None
+        for parameter, gradient in zip(self.parameters(), self.combine(apart), strict=True):
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+    def _step(self) -> dict[str, float]:
+        metrics: dict[str, float] = {}
+        due = {n: g for n, g in self.groups.items() if (self.updates + 1) % g.period == 0}
+        for group in due.values():
+            self._scaler.unscale_(group.optimizer)
+            if group.period > 1:
+                for parameter in group.parameters.values():
+                    if parameter.grad is not None:
+                        parameter.grad /= group.period
+        norms = {name: _norm(group.parameters.values()) for name, group in due.items()}
+        finite = all(math.isfinite(norm) for norm in norms.values())
+        for name, group in due.items():
+            metrics[f"grad_norm/{name}"] = norms[name]
+            lr = group.base_lr * (1.0 if group.schedule is None else group.schedule(group.steps))
+            metrics[f"lr/{name}"] = lr
+            for settings in group.optimizer.param_groups:
+                settings["lr"] = lr
+            if finite:
+                if group.max_norm is not None:
+                    nn.utils.clip_grads_with_norm_(
+                        group.parameters.values(), group.max_norm, torch.tensor(norms[name], device=self._device)
+                    )
+                self._scaler.step(group.optimizer)
+                group.steps += 1
+            group.optimizer.zero_grad(set_to_none=True)
+        self._guard(finite)
+        self._scaler.update()
+        metrics["skipped_updates"] = float(self.skipped)
+        return metrics
+
+    def _guard(self, finite: bool) -> None:
+        self._bad_in_a_row = 0 if finite else self._bad_in_a_row + 1
+        self.skipped += not finite
+        # Loss scaling finds its scale by overflowing, so fp16 is given more tries before it counts as broken.
+        if self._bad_in_a_row >= self.patience * (8 if self._scaler.is_enabled() else 1):
+            raise TrainingError(
+                f"the gradient was not finite {self._bad_in_a_row} updates in a row (update {self.updates}); "
+                "lower the learning rate, or look for NaN in the rewards and inputs"
+            )
+
+    # ------------------------------------------------------------------------------------------ state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything an exact continuation needs; pending gradients of slow groups included."""
+        return {
+            "updates": self.updates,
+            "skipped": self.skipped,
+            "bad_in_a_row": self._bad_in_a_row,
+            "scaler": self._scaler.state_dict(),
+            "groups": {
+                name: {
+                    "steps": group.steps,
+                    "optimizer": group.optimizer.state_dict(),
+                    "pending": {n: p.grad for n, p in group.parameters.items() if p.grad is not None},
+                }
+                for name, group in self.groups.items()
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises TrainingError where the groups are not the stored ones."""
+        if set(state["groups"]) != set(self.groups):
+            raise TrainingError(
+                f"the checkpoint has the optimiser groups {sorted(state['groups'])}, the config {sorted(self.groups)}"
+            )
+        self.updates, self.skipped = state["updates"], state["skipped"]
+        self._bad_in_a_row = state["bad_in_a_row"]
+        self._scaler.load_state_dict(dict(state["scaler"]))
+        for name, group in self.groups.items():
+            stored = state["groups"][name]
+            group.steps = stored["steps"]
+            group.optimizer.load_state_dict(stored["optimizer"])
+            for n, parameter in group.parameters.items():
+                pending = stored["pending"].get(n)
+                parameter.grad = None if pending is None else pending.to(parameter.device)
+
+
+def _norm(parameters: Iterable[nn.Parameter]) -> float:
+    """Global L2 norm of the gradients; 0 where there are none."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))) if gradients else 0.0
+
+
+def adamw(
+    parameters: Mapping[str, nn.Parameter],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    **options: Any,
+) -> OptimizerGroup:
+    """A group under AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101), fused kernel; `options` as `OptimizerGroup`."""
+    named = dict(parameters)
+    optimizer = torch.optim.AdamW(list(named.values()), lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
+    return OptimizerGroup(named, optimizer, **options)
+
+
+def cosine_with_warmup(warmup: int, total: int, floor: float = 0.1) -> Callable[[int], float]:
+    """Factor on the learning rate: linear over `warmup` steps, then a cosine from 1 down to `floor` at `total`."""
+
+    def factor(step: int) -> float:
+        rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        return rise * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, total)))))
+
+    return factor

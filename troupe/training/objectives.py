@@ -1,0 +1,187 @@
+"""A minibatch and the policies in it, as closures for the learner.
+
+Each closure computes one micro-batch and returns named scalars divided by the counts of the whole minibatch, so the
+gradient does not depend on the cut. Rows of one policy make a forward pass together; rows that share a prefix share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from troupe.batch import Batch
+from troupe.maths.losses import KL_ESTIMATORS, POLICY_LOSSES, Normalizer, aggregate, kl, normalizer, value_loss
+from troupe.models.config import CriticConfig
+from troupe.models.language import Policy, ValueModel
+from troupe.models.prefix_tree import partition
+from troupe.models.scoring import score, value
+from troupe.training.config import AlgorithmConfig
+
+__all__ = ["Meter", "critic_values", "language_policy", "recomputed_logprobs", "supervised"]
+
+Closures = Iterator[Callable[[], dict[str, Tensor]]]
+
+
+@dataclass(slots=True)
+class Meter:
+    """Means over tokens, collected across micro-batches."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+
+    def add(self, name: str, values: Tensor, mask: Tensor) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + float((values * mask).sum())
+        self.counts[name] = self.counts.get(name, 0.0) + float(mask.sum())
+
+    def means(self) -> dict[str, float]:
+        return {name: total / max(1.0, self.counts[name]) for name, total in self.sums.items()}
+
+
+def _parts(batch: Batch, budget: int, at_least: int) -> Iterator[tuple[str, Batch]]:
+    """(policy, micro-batch): at most about `budget` tokens, and at least `at_least` parts where rows allow it."""
+    tokens = sum(row.length for row in batch.rows)
+    budget = max(1, min(budget, -(-tokens // at_least)))
+    for policy, members in _members(batch).items():
+        lengths = [batch.rows[i].length for i in members]
+        for part in partition(batch.inputs["input_ids"][members], lengths, budget):
+            yield policy, batch.take([members[i] for i in part])
+
+
+def language_policy(
+    batch: Batch,
+    policies: Mapping[str, Policy],
+    critics: Mapping[str, ValueModel],
+    algorithm: AlgorithmConfig,
+    critic: CriticConfig,
+    meter: Meter,
+    *,
+    budget: int,
+    at_least: int = 1,
+    share: bool = True,
+) -> Closures:
+    """PPO, GSPO or CISPO over sampled tokens, plus KL, entropy and value terms.
+
+    The batch carries `advantages`, `old_logprobs` and, with a critic, `returns` and `values`; with `kl_beta`,
+    `ref_logprobs`. Yields one closure per micro-batch.
+    """
+    ids = torch.tensor([row.episode for row in batch.rows])
+    whole = normalizer(
+        batch["mask"], algorithm.loss_agg_mode, ids if algorithm.loss_agg_mode == "per_episode" else None,
+        algorithm.loss_constant,
+    )  # fmt: skip
+    for name, part in _parts(batch, budget, at_least):
+
+        def closure(name: str = name, part: Batch = part) -> dict[str, Tensor]:
+            policy = policies[name]
+            part = part.to(policy.model.device)
+            losses = _policy_terms(policy, part, algorithm, whole, meter, share)
+            if name in critics:
+                losses["value"] = critic.coefficient * _value_term(critics[name], part, critic, whole, algorithm, meter, share)
+            return losses
+
+        yield closure
+
+
+def _policy_terms(
+    policy: Policy, part: Batch, algorithm: AlgorithmConfig, whole: Normalizer, meter: Meter, share: bool
+) -> dict[str, Tensor]:
+    mask, old = part["mask"], part["old_logprobs"]
+    scores = score(policy, part, share=share)
+    options = {"dual_clip": algorithm.dual_clip} if algorithm.loss == "ppo" else {}
+    surrogate = POLICY_LOSSES[algorithm.loss](
+        scores.logprobs, old, part["advantages"], mask,
+        clip_low=algorithm.eps_clip, clip_high=algorithm.eps_clip_high, **options,
+    )  # fmt: skip
+    add_up = _aggregator(part, algorithm, whole)
+    losses = {"policy": add_up(surrogate.loss)}
+    if algorithm.kl_beta > 0:
+        losses["kl"] = algorithm.kl_beta * add_up(kl(scores.logprobs, part["ref_logprobs"], algorithm.kl_estimator))
+    if algorithm.entropy_coeff > 0:
+        losses["entropy"] = -algorithm.entropy_coeff * add_up(scores.entropies)
+    with torch.no_grad():
+        meter.add("actor/entropy", scores.entropies, mask)
+        meter.add("actor/pg_clipfrac", surrogate.clipped.float(), mask)
+        meter.add("actor/ppo_kl", KL_ESTIMATORS["k3"](scores.logprobs - old), mask)
+    return losses
+
+
+def _value_term(
+    critic: ValueModel,
+    part: Batch,
+    settings: CriticConfig,
+    whole: Normalizer,
+    algorithm: AlgorithmConfig,
+    meter: Meter,
+    share: bool,
+) -> Tensor:
+    predicted = value(critic, part, share=share)
+    error = value_loss(predicted, part["returns"], part["values"], clip=settings.clip)
+    with torch.no_grad():
+        meter.add("critic/value_mean", predicted, part["mask"])
+        meter.add("critic/squared_error", (predicted - part["returns"]) ** 2, part["mask"])
+    return _aggregator(part, algorithm, whole)(error)
+
+
+def _aggregator(part: Batch, algorithm: AlgorithmConfig, whole: Normalizer) -> Callable[[Tensor], Tensor]:
+    episodes = torch.tensor([row.episode for row in part.rows], device=part["mask"].device)
+    by_episode = episodes if algorithm.loss_agg_mode == "per_episode" else None
+
+    def add_up(values: Tensor) -> Tensor:
+        return aggregate(values, part["mask"], algorithm.loss_agg_mode, normalizer=whole, episodes=by_episode)
+
+    return add_up
+
+
+def supervised(
+    batch: Batch, policies: Mapping[str, Policy], meter: Meter, *, budget: int, at_least: int = 1, share: bool = True
+) -> Closures:
+    """Negative log-likelihood of the masked tokens, mean over the minibatch's tokens (nats per token)."""
+    whole = normalizer(batch["mask"], "token_mean")
+    for name, part in _parts(batch, budget, at_least):
+
+        def closure(name: str = name, part: Batch = part) -> dict[str, Tensor]:
+            part = part.to(policies[name].model.device)
+            nll = -score(policies[name], part, share=share).logprobs
+            with torch.no_grad():
+                meter.add("sft/nll", nll, part["mask"])
+            return {"nll": aggregate(nll, part["mask"], "token_mean", normalizer=whole)}
+
+        yield closure
+
+
+@torch.no_grad()
+def recomputed_logprobs(
+    batch: Batch, policies: Mapping[str, Policy], *, budget: int, share: bool = True
+) -> Tensor:
+    """Log-probs `[B, T]` of the recorded tokens under `policies` as they are now."""
+    return _gathered(batch, budget, lambda name, part: score(policies[name], part, share=share).logprobs)
+
+
+@torch.no_grad()
+def critic_values(
+    batch: Batch, critics: Mapping[str, ValueModel], *, budget: int, share: bool = True
+) -> Tensor:
+    """Values `[B, T]` of the states before the recorded tokens."""
+    return _gathered(batch, budget, lambda name, part: value(critics[name], part, share=share))
+
+
+def _gathered(batch: Batch, budget: int, compute: Callable[[str, Batch], Tensor]) -> Tensor:
+    out = torch.zeros(batch["mask"].shape)
+    for name, members in _members(batch).items():
+        lengths = [batch.rows[i].length for i in members]
+        for part in partition(batch.inputs["input_ids"][members], lengths, budget):
+            rows = [members[i] for i in part]
+            found = compute(name, batch.take(rows)).cpu()
+            out[rows, : found.shape[1]] = found.float()
+    return out
+
+
+def _members(batch: Batch) -> dict[str, list[int]]:
+    """Rows by policy."""
+    found: dict[str, list[int]] = {}
+    for i, row in enumerate(batch.rows):
+        found.setdefault(row.policy, []).append(i)
+    return found

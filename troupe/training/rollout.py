@@ -1,0 +1,153 @@
+"""Episodes from a workflow and an engine.
+
+Every episode runs as a coroutine under a semaphore and a time limit. One that raises, hangs or outgrows its limits is
+recorded with its outcome and never stops its siblings; an engine that raises stops the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from troupe.agents import AgentSpec, EpisodeHandle, PromptTooLong, Team, TrajectoryHandle, Wave
+from troupe.episode import Episode, Outcome, StopReason, Task
+from troupe.errors import CreditError, UserError
+from troupe.protocols import Engine, Workflow
+
+__all__ = ["Job", "RolloutSettings", "run_episodes", "run_episodes_sync"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One attempt at one task."""
+
+    task: Task
+    rollout: int = 0
+
+    def id(self, purpose: str) -> str:
+        return f"{purpose}/{self.task.id}/{self.rollout}"
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSettings:
+    """How episodes are run. `key` starts the noise key of every call: (run seed, update) or (run seed, purpose)."""
+
+    key: tuple[Any, ...]
+    purpose: str
+    parallel: int = 1024
+    timeout: float | None = None  # wall-clock seconds per episode; outside the promise of exact resume
+
+
+async def run_episodes(
+    jobs: Sequence[Job],
+    make_workflow: Callable[[], Workflow],
+    engine: Engine,
+    agents: Mapping[str, AgentSpec],
+    settings: RolloutSettings,
+    *,
+    done: Callable[[Episode], None] | None = None,
+) -> list[Episode]:
+    """Runs all jobs; episodes come back in the order of the jobs. `done` is called as each one ends.
+
+    The workflow sees `task.problem`; its `reward(task, episode)` pays afterwards, on the mutable handles. Raises what
+    the engine raised, and CreditError or another UserError of a workflow that does not fit its agents: those
+    are failed programs, not failed episodes.
+    """
+    wave = Wave(engine)
+    gate = asyncio.Semaphore(settings.parallel)
+
+    async def one(job: Job) -> Episode:
+        async with gate:
+            episode = await _run(job, make_workflow(), wave, agents, settings)
+        if wave.failure is not None:
+            raise wave.failure
+        if done is not None:
+            done(episode)
+        return episode
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(job)) for job in jobs]
+    return [task.result() for task in tasks]
+
+
+def run_episodes_sync(*args: Any, **kwargs: Any) -> list[Episode]:
+    """`run_episodes` in an event loop of its own; the first error of a failed program is raised as it is."""
+    try:
+        return asyncio.run(run_episodes(*args, **kwargs))
+    except BaseExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
+
+
+async def _run(
+    job: Job, workflow: Workflow, wave: Wave, agents: Mapping[str, AgentSpec], settings: RolloutSettings
+) -> Episode:
+    key = (*settings.key, job.task.id, job.rollout)
+    handle = EpisodeHandle(id=job.id(settings.purpose), task_id=job.task.id, group=f"{settings.purpose}/{job.task.id}")
+    handle.metadata["kind"] = job.task.kind
+    team = Team(agents, wave, handle, key)
+    wave.enter(handle.id)
+    try:
+        async with asyncio.timeout(settings.timeout):
+            returned = await workflow.run(job.task.problem, team)
+        _adopt(handle, returned)
+    except PromptTooLong as error:
+        _fail(handle, Outcome.TRUNCATED, StopReason.PROMPT_TOO_LONG, str(error))
+    except TimeoutError:
+        _fail(handle, Outcome.TIMEOUT, StopReason.TIMEOUT, f"longer than {settings.timeout} s")
+    except UserError:
+        raise
+    except Exception as error:
+        _fail(handle, Outcome.ERROR, StopReason.ERROR, _describe(error))
+    finally:
+        wave.leave(handle.id)
+    if handle.outcome in (Outcome.TIMEOUT, Outcome.ERROR):
+        return handle.freeze()
+    truncated = handle.outcome is Outcome.TRUNCATED
+    try:
+        paid = workflow.reward(job.task, handle)
+        if inspect.isawaitable(paid):
+            await paid
+    except UserError:
+        raise
+    except Exception as error:
+        _fail(handle, Outcome.ERROR, StopReason.ERROR, _describe(error))
+    if truncated and handle.outcome is Outcome.FAILURE:
+        handle.outcome = Outcome.TRUNCATED
+    return handle.freeze()
+
+
+def _adopt(handle: EpisodeHandle, returned: Any) -> None:
+    """A workflow returns nothing (its calls were recorded), its trajectories, or a mapping of metrics."""
+    if returned is None:
+        pass
+    elif isinstance(returned, Mapping):
+        handle.metrics.update(returned)
+    elif isinstance(returned, Sequence) and all(isinstance(t, TrajectoryHandle) for t in returned):
+        known = {id(t) for t in handle.trajectories}
+        handle.trajectories += [t for t in returned if id(t) not in known]
+    elif returned is not handle:
+        raise CreditError(
+            f"a workflow's run() must return None, its trajectories or a mapping of metrics; found {type(returned).__name__}"
+        )
+    if not any(t.steps for t in handle.trajectories):
+        raise RuntimeError("the workflow ended without a single step: no agent was asked")
+
+
+def _fail(handle: EpisodeHandle, outcome: Outcome, reason: StopReason, why: str) -> None:
+    handle.outcome = outcome
+    handle.metadata["error"] = why
+    if handle.trajectories and handle.trajectories[-1].stop_reason in (StopReason.UNKNOWN, StopReason.DONE):
+        handle.trajectories[-1].stop_reason = reason
+
+
+def _describe(error: Exception) -> str:
+    """The error and the line that raised it: an episode's record must say why it failed."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({frame.filename.rsplit('/', 1)[-1]}:{frame.lineno})"
