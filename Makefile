@@ -46,7 +46,7 @@ test-gpu: dev-packages
 	$(PYTEST) -m gpu $(ARGS)
 
 docs: docs-packages
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: dev-packages
 	$(BIN)/python benchmarks/workflow_rl.py

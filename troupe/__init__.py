@@ -6,6 +6,7 @@ Every public name can be imported from here; its module is loaded when the name 
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -87,10 +88,8 @@ __all__ = sorted(["__version__", *HOMES])
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
-    if name not in HOMES:
-        from troupe.errors import did_you_mean
-
-        raise AttributeError(f"module 'troupe' has no attribute {name!r}{did_you_mean(name, HOMES)}", name=name)
+    if name not in HOMES:  # `obj` lets Python itself add "Did you mean: ..."
+        raise AttributeError(f"module 'troupe' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
     value = globals()[name] = getattr(import_module(HOMES[name]), name)
     return value
 

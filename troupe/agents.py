@@ -18,6 +18,7 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -149,6 +150,9 @@ class EpisodeHandle:
 # ---------------------------------------------------------------------------------------------- the wave
 
 
+_Call = tuple[GenerationRequest, "asyncio.Future[Generation]"]
+
+
 class Wave:
     """Answers the calls of all live episodes together, in an order that does not depend on their arrival."""
 
@@ -156,8 +160,8 @@ class Wave:
         self.engine = engine
         self.failure: BaseException | None = None  # the engine failed: the program did, not an episode
         self._live: set[str] = set()
-        self._external: dict[str, int] = {}
-        self._pending: list[tuple[str, GenerationRequest, asyncio.Future[Generation]]] = []
+        self._outside = 0  # awaits outside of the event loop, over all episodes
+        self._pending: dict[str, list[_Call]] = {}  # open calls by episode; every key is a live episode
         self._arrivals = 0
         self._flusher: asyncio.Task[None] | None = None
 
@@ -167,28 +171,27 @@ class Wave:
     def leave(self, episode: str) -> None:
         """The episode is over; its open calls are withdrawn."""
         self._live.discard(episode)
-        self._pending = [entry for entry in self._pending if entry[0] != episode]
+        self._pending.pop(episode, None)
         self._wake()
 
     async def generate(self, episode: str, request: GenerationRequest) -> Generation:
         future: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
-        self._pending.append((episode, request, future))
+        self._pending.setdefault(episode, []).append((request, future))
         self._arrivals += 1
         self._wake()
         return await future
 
-    async def external(self, episode: str, work: Awaitable[T]) -> T:
+    async def external(self, work: Awaitable[T]) -> T:
         """Awaits `work` that happens outside of the event loop; no batch is closed meanwhile."""
-        self._external[episode] = self._external.get(episode, 0) + 1
+        self._outside += 1
         try:
             return await work
         finally:
-            self._external[episode] -= 1
+            self._outside -= 1
             self._wake()
 
     def _complete(self) -> bool:
-        waiting = {entry[0] for entry in self._pending}
-        return bool(waiting) and self._live <= waiting and not any(self._external.values())
+        return bool(self._pending) and len(self._pending) == len(self._live) and not self._outside
 
     def _wake(self) -> None:
         if self._flusher is None and self._complete():
@@ -204,17 +207,17 @@ class Wave:
         self._flusher = None
         if not self._complete():
             return
-        wave = sorted(self._pending, key=lambda entry: entry[1].key)
-        self._pending = []
+        wave = sorted((call for calls in self._pending.values() for call in calls), key=lambda call: call[0].key)
+        self._pending = {}
         try:
-            answers = await self.engine.generate([request for _, request, _ in wave])
+            answers = await self.engine.generate([request for request, _ in wave])
         except Exception as error:
             self.failure = error
-            for _, _, future in wave:
+            for _, future in wave:
                 if not future.done():
                     future.set_exception(EpisodeError(f"the engine failed: {error}"))
             return
-        for (_, _, future), answer in zip(wave, answers, strict=True):
+        for (_, future), answer in zip(wave, answers, strict=True):
             if not future.done():
                 future.set_result(answer)
 
@@ -378,7 +381,7 @@ class Agent:
                 arguments = json.loads(function["arguments"])
                 if not isinstance(arguments, dict):
                     raise ValueError("arguments must be a JSON object")
-                inspect.signature(tool.__call__).bind(**arguments)
+                _signature(type(tool).__call__).bind(tool, **arguments)
             except (ValueError, TypeError) as error:
                 result = f"error: {error}"
             else:
@@ -427,11 +430,16 @@ class Team:
 
     async def external(self, work: Awaitable[T]) -> T:
         """Awaits work outside of the event loop (a thread, a process, a server) so that the wave waits for it too."""
-        return await self.wave.external(self.episode.id, work)
+        return await self.wave.external(work)
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Runs a blocking function in a thread."""
         return await self.external(asyncio.to_thread(function, *arguments))
+
+
+@lru_cache(maxsize=256)
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(function)
 
 
 def _fingerprint(said: Message) -> str:

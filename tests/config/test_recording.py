@@ -27,7 +27,7 @@ class Agent(Frozen):
 
 class Config(Frozen):
     seed: int = 0
-    lambda_: float = Field(0.9, alias="lambda")
+    lambda_: float = Field(default=0.9, alias="lambda")
     optim: Optim = Optim()
     critic: Optim | None = None
     agents: dict[str, Agent] = Field(default_factory=lambda: {"a": Agent(), "b": Agent(turns=2)})

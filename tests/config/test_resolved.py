@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
-from troupe.config import Frozen, load
+from troupe.config import Frozen, Resolved, load
 
 
 class Agent(Frozen):
@@ -27,7 +27,7 @@ class Config(Frozen):
     name: str = "a run"
     limit: int | None = None
     root: Path = Path("/data")
-    lambda_: float = Field(0.95, alias="lambda")
+    lambda_: float = Field(default=0.95, alias="lambda")
     agents: dict[str, Agent] = Field(default_factory=lambda: {"solver": Agent()})
     team: list[Agent] = Field(default_factory=list)
     extra: dict[str, Any] = Field(default_factory=dict)
@@ -65,7 +65,7 @@ def test_the_dict_is_json_able_and_every_leaf_has_an_origin() -> None:
 
 
 def test_printed_yaml_loads_to_the_same_config(tmp_path: Path) -> None:
-    resolved = load(Config, overrides=OVERRIDES)
+    resolved = load(Config, overrides=[*OVERRIDES, '+extra.text="two\nlines"'])
     for text in (resolved.to_yaml(), resolved.describe()):
         path = tmp_path / "again.yaml"
         path.write_text(text, encoding="utf-8")
@@ -90,11 +90,5 @@ def test_printed_yaml_loads_to_the_same_config(tmp_path: Path) -> None:
 def test_any_value_survives_printing(tmp_path_factory: Any, name: str, lr: float, extra: dict[str, Any]) -> None:
     config = Config(name=name, lr=lr, extra=extra)
     path = tmp_path_factory.mktemp("yaml") / "again.yaml"
-    path.write_text(as_resolved(config).to_yaml(), encoding="utf-8")
+    path.write_text(Resolved(config, {}).to_yaml(), encoding="utf-8")
     assert load(Config, files=[path]).config == config
-
-
-def as_resolved(config: Config) -> Any:
-    from troupe.config import Resolved
-
-    return Resolved(config, {})

@@ -20,12 +20,12 @@ class Mode(StrEnum):
 
 class Ppo(Frozen):
     kind: Literal["ppo"] = "ppo"
-    clip: float = Field(0.2, gt=0, lt=1)
+    clip: float = Field(default=0.2, gt=0, lt=1)
 
 
 class Grpo(Frozen):
     kind: Literal["grpo"] = "grpo"
-    n: int = Field(8, ge=2)
+    n: int = Field(default=8, ge=2)
 
 
 class Config(Frozen):
@@ -43,7 +43,7 @@ class Config(Frozen):
     lists: list[int] | int = 1
     loss: Annotated[Ppo | Grpo, Field(discriminator="kind")] = Ppo()
     stages: list[Ppo] = Field(default_factory=list)
-    share: float = Field(0.5, ge=0, le=1)
+    share: float = Field(default=0.5, ge=0, le=1)
 
 
 def config(text: str, folder: Path) -> Config:

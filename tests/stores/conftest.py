@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import io
 import os
 import signal
 import subprocess
@@ -65,11 +67,14 @@ def _child(act: Callable[[], object]) -> int:
 
 
 @pytest.fixture
-def killed_after() -> Callable[[float, Callable[[], object]], None]:
-    """Runs `act` in a child process and kills it (SIGKILL) after some seconds."""
+def killed_after() -> Callable[[float, Path, Callable[[], object]], None]:
+    """Runs `act` in a child process and kills it (SIGKILL) some seconds after the file `ready` has appeared."""
 
-    def run(seconds: float, act: Callable[[], object]) -> None:
+    def run(seconds: float, ready: Path, act: Callable[[], object]) -> None:
         pid = _child(act)
+        while not ready.exists():
+            assert os.waitpid(pid, os.WNOHANG) == (0, 0), "the child ended by itself before it could be killed"
+            time.sleep(0.005)
         time.sleep(seconds)
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
@@ -82,8 +87,8 @@ def killed_after() -> Callable[[float, Callable[[], object]], None]:
 def crash_points() -> Callable[[Callable[[], Any], Callable[[], object]], Iterator[Any]]:
     """Kills a child just before its first, second, ... call that changes the disk, until one child finishes.
 
-    For each kill: `fresh()` prepares and returns a value, `act(value)` runs in the child (a killed `write` writes half
-    of its bytes first), and the value is yielded for inspection.
+    For each kill: `fresh()` prepares and returns a value, `act(value)` runs in the child, and the value is yielded for
+    inspection. A killed `write` writes half of its bytes first, a killed `open` leaves its new file empty.
     """
 
     def run(fresh: Callable[[], Any], act: Callable[[Any], object]) -> Iterator[Any]:
@@ -113,6 +118,14 @@ def _die_at(point: int, act: Callable[[], object]) -> None:
 
         return wrapped
 
+    def lethal_open(*args: Any, **kwargs: Any) -> Any:
+        file = real_open(*args, **kwargs)
+        if file.writable() and next(seen) == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return file
+
     for name in WRITING_CALLS:
         setattr(os, name, lethal(name, getattr(os, name)))
+    real_open = io.open
+    io.open = builtins.open = lethal_open  # type: ignore[assignment]
     act()

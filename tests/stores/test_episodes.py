@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 from pathlib import Path
 
@@ -306,7 +307,7 @@ def test_a_full_disk_loses_nothing_that_was_stored(small_disk: Path) -> None:
     kept = list(store)
     assert kept[:3] == episodes(3) and kept[3:] == episodes(len(kept) - 3)
     with pytest.raises(StorageError, match=r"e\.parquet: the disk is full"):
-        (small_disk / "rest").write_bytes(b"x" * 4096) if False else store.export_parquet(small_disk / "e.parquet")
+        store.export_parquet(small_disk / "e.parquet")
     assert [p.name for p in small_disk.iterdir()] == ["e.jsonl"]
     store.truncate(len(before))
     store.append(episodes(3))
@@ -314,7 +315,7 @@ def test_a_full_disk_loses_nothing_that_was_stored(small_disk: Path) -> None:
 
 
 def test_kill_at_random_moments_leaves_whole_episodes(tmp_path: Path, killed_after) -> None:
-    """The child appends e0, e1, ... without end; whatever the moment, a prefix of them is there and can be continued."""
+    """The child appends e0, e1, ... without end; at any moment a prefix of them is there and can be continued."""
     rng = random.Random(0)
     for trial in range(8):
         path = tmp_path / f"{trial}.jsonl"
@@ -324,7 +325,7 @@ def test_kill_at_random_moments_leaves_whole_episodes(tmp_path: Path, killed_aft
                 for number in range(10**9):
                     store.append([episode(number, text="x" * 50_000)])
 
-        killed_after(0.03 + 0.1 * rng.random(), append_for_ever)
+        killed_after(0.1 * rng.random(), path, append_for_ever)
         with EpisodeStore(path) as store:
             ids = [e.id for e in store]
             assert ids == [f"e{number}" for number in range(len(ids))]
@@ -355,6 +356,7 @@ def test_kill_before_every_write_of_an_append(tmp_path: Path, crash_points) -> N
             repaired += store.repaired_bytes > 0
             found = list(store)
             assert found == episodes(len(found)) and 2 <= len(found) <= 4
+        assert b'{"torn' in [kept.read_bytes() for kept in tmp_path.glob(f"{path.name}.torn-*")]
     assert repaired >= 3
 
 
@@ -368,3 +370,23 @@ def test_two_writers_do_not_mix_their_lines(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b'{"torn by a third wri')
     second.append([episode(3)])
     assert list(first) == episodes(4) and second.repaired_bytes == 21
+
+
+def test_opening_never_repairs_a_line_that_is_being_written(tmp_path: Path) -> None:
+    path, count = tmp_path / "e.jsonl", 15
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            store = EpisodeStore(path, fsync="never")
+            for number in range(count):
+                store.append([episode(number, text="x" * 4_000_000)])
+            code = 0
+        finally:
+            os._exit(code)
+    repaired = 0
+    while (done := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+        with EpisodeStore(path, fsync="never") as store:
+            repaired += store.repaired_bytes
+    assert done[1] == 0 and repaired == 0
+    assert [e.id for e in EpisodeStore(path, mode="r")] == [f"e{number}" for number in range(count)]

@@ -62,7 +62,7 @@ class _Reader:
             return empty
         text = self._text(name, wanted_by)
         root = None if text is None else self._compose(name, text)
-        if root is None:
+        if root is None or root.tag == _TAG + "null":  # comments only
             return empty
         if not isinstance(root, yaml.MappingNode):
             self._wrong(

@@ -13,7 +13,7 @@ class Frozen(BaseModel):
     The docstring under a field is its description:
 
         class Optim(Frozen):
-            lr: float = Field(1e-4, gt=0)
+            lr: float = Field(default=1e-4, gt=0)
             \"\"\"Peak learning rate.\"\"\"
     """
 

@@ -41,7 +41,9 @@ class Resolved(Generic[M]):
     def describe(self) -> str:
         """`to_yaml` with each value's origin as a comment behind it."""
         rows = [(line, self.origins.get(dotted(path), "")) for line, path in _lines(self.to_dict(), ())]
-        return "".join(f"{line:<{_COLUMN}}  # {origin}\n" if origin else f"{line}\n" for line, origin in rows)
+        return "".join(
+            f"{line:<{_COLUMN}}  # {_printable(origin)}\n" if origin else f"{line}\n" for line, origin in rows
+        )
 
 
 def origins(values: Any, tree: Node | None, path: Path = (), above: str = DEFAULT) -> dict[str, str]:
@@ -84,8 +86,13 @@ def _scalar(value: Any) -> str:
         return text.replace("e", ".0e") if "e" in text and "." not in text else text
     if isinstance(value, str):
         bare = _BARE.fullmatch(value) and value.lower() not in _WORDS
-        return value if bare else json.dumps(_literal(value), ensure_ascii=False)
+        return value if bare else _printable(json.dumps(_literal(value), ensure_ascii=False))
     return json.dumps(value)
+
+
+def _printable(text: str) -> str:
+    """The text with every character that YAML does not allow, or that ends a line, as an escape."""
+    return "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in text)
 
 
 def _literal(text: str) -> str:

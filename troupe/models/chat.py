@@ -53,6 +53,7 @@ class TemplateFormat:
         self._decode = lru_cache(maxsize=65536)(self._decode_ids)
         self.prefix_preserving = self._preserves_prefixes()
         self._generation_ids: tuple[int, ...] = ()
+        self._wrappings: dict[str, tuple[str, str]] = {}
         self.by_message = self._renders_by_message()
 
     def encode(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> tuple[int, ...]:
@@ -121,7 +122,10 @@ class TemplateFormat:
     # ------------------------------------------------------------------------------------------ text and ids
 
     def _ids(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:  # a tokenizer in Python
+            return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        return tuple(backend.encode(text, add_special_tokens=False).ids)  # the wrapper around it takes ten times longer
 
     def _decode_ids(self, ids: tuple[int, ...]) -> str:
         if ids and ids[-1] == self.eos_id:
@@ -142,8 +146,16 @@ class TemplateFormat:
             )
         )
 
+    def _wrapping(self, role: str) -> tuple[str, str]:
+        """What the template puts before and after a message's content."""
+        before, _, after = self._render([message(role, "\0")], generate=False).partition("\0")
+        return before, after
+
     def _render_one(self, role: str, content: str) -> tuple[int, ...]:
-        return self._ids(self._render([{"role": role, "content": content}], generate=False))
+        if role not in self._wrappings:
+            self._wrappings[role] = self._wrapping(role)
+        before, after = self._wrappings[role]
+        return self._ids(f"{before}{content}{after}")
 
     def _concatenate(self, messages: Sequence[Message]) -> tuple[int, ...]:
         ids: list[int] = []
@@ -172,10 +184,13 @@ class TemplateFormat:
             text = "".join(parts)
             full = self._render(_SAMPLE)
             tools_matter = self._render(_SAMPLE, [_SampleTool()]) != full
+            wrapped = all(
+                part == str(m["content"]).join(self._wrapping(m["role"])) for part, m in zip(parts, _SAMPLE, strict=True)
+            )
         except Exception:  # as above: some templates refuse single messages
             return False
         prompt = full[len(text) :]
-        if tools_matter or not prompt or full != text + prompt:
+        if tools_matter or not wrapped or not prompt or full != text + prompt:
             return False
         self._generation_ids = self._ids(prompt)
         ids = [i for part in parts for i in self._ids(part)]

@@ -17,10 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["TreeLayout", "partition", "tree_layout"]
+__all__ = ["MAX_NODES", "TreeLayout", "partition", "tree_layout"]
 
-_MIN_SHARED = 4
-"""A row joins a tree when it shares at least this many leading tokens with its neighbour."""
+MAX_NODES = 192
+"""A tree closes at this size: attention is quadratic in the nodes, and a small model pays for it soon."""
+
+_MIN_SHARE = 0.25
+"""A row joins a tree when it shares at least this part of itself: less saves little and widens the attention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,10 @@ class TreeLayout:
         return TreeLayout(*(getattr(self, name).to(device) for name in self.__slots__))
 
 
-def tree_layout(ids: Tensor, mask: Tensor, lengths: Sequence[int], *, share: bool = True, max_nodes: int = 256) -> TreeLayout:
+def tree_layout(ids: Tensor, mask: Tensor, lengths: Sequence[int], *, share: bool = True, max_nodes: int = MAX_NODES) -> TreeLayout:
     """Lays out rows `ids [B, T]` for the tokens where `mask [B, T]` is 1 (never in column 0).
 
     `share=False` makes every row a tree of its own, for models that take no custom mask or for very long rows.
-    A tree closes at `max_nodes`: attention is quadratic in the nodes.
     """
     table, sampled = ids.cpu().numpy(), mask.cpu().numpy()
     # A row is computed up to the token before its last sampled one: nothing after it predicts anything.
@@ -99,17 +101,33 @@ class _Tree:
 
 def _grow(table: np.ndarray, lengths: Sequence[int], share: bool, max_nodes: int) -> list[_Tree]:
     rows = [table[i, :n].tolist() for i, n in enumerate(lengths)]
-    order = sorted(range(len(rows)), key=lambda i: rows[i])
-    trees: list[_Tree] = []
-    previous: list[int] = []
-    for i in order:
-        shared = _common(previous, rows[i])
-        fits = bool(trees) and len(trees[-1].tokens) + len(rows[i]) - shared <= max_nodes
-        if not (share and fits and shared >= _MIN_SHARED):
-            trees.append(_Tree())
-        trees[-1].insert(i, rows[i])
-        previous = rows[i]
+    trees = []
+    for members, _ in _clusters(rows, share, max_nodes):
+        tree = _Tree()
+        for i in members:
+            tree.insert(i, rows[i])
+        trees.append(tree)
     return trees
+
+
+def _clusters(rows: Sequence[list[int]], share: bool, max_nodes: int) -> list[tuple[list[int], int]]:
+    """Rows that share a prefix worth sharing, each cluster with the number of its nodes.
+
+    In lexicographic order the longest prefix that a row shares with any other is the one it shares with a neighbour.
+    """
+    clusters: list[tuple[list[int], int]] = []
+    previous: list[int] = []
+    for i in sorted(range(len(rows)), key=lambda i: rows[i]):
+        row = rows[i]
+        shared = _common(previous, row) if share else 0
+        if clusters and shared >= max(1, _MIN_SHARE * len(row)) and clusters[-1][1] + len(row) - shared <= max_nodes:
+            members, nodes = clusters[-1]
+            members.append(i)
+            clusters[-1] = (members, nodes + len(row) - shared)
+        else:
+            clusters.append(([i], len(row)))
+        previous = row
+    return clusters
 
 
 def _common(a: list[int], b: list[int]) -> int:
@@ -121,20 +139,22 @@ def _common(a: list[int], b: list[int]) -> int:
     return n
 
 
-def partition(ids: Tensor, lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Micro-batches of row indices: neighbours in lexicographic order together, about `budget` tokens each.
+def partition(
+    ids: Tensor, lengths: Sequence[int], budget: int, *, share: bool = True, max_nodes: int = MAX_NODES
+) -> Iterator[list[int]]:
+    """Micro-batches of row indices, at most `budget` padded nodes each (a single tree may be larger).
 
-    Rows with a common prefix stay together, and rows of like length meet, so that little is padded.
+    Rows that share a prefix stay together, and trees of like size meet, so that little is padded.
     """
     table = ids.cpu().numpy()
-    rows = [table[i, :n].tolist() for i, n in enumerate(lengths)]
+    clusters = _clusters([table[i, :n].tolist() for i, n in enumerate(lengths)], share, max_nodes)
     part: list[int] = []
-    used = 0
-    for i in sorted(range(len(rows)), key=lambda i: rows[i]):
-        if part and used + len(rows[i]) > budget:
+    trees = 0
+    for members, nodes in sorted(clusters, key=lambda cluster: cluster[1]):  # ascending: the newest is the widest
+        if part and (trees + 1) * nodes > budget:
             yield part
-            part, used = [], 0
-        part.append(i)
-        used += len(rows[i])
+            part, trees = [], 0
+        part += members
+        trees += 1
     if part:
         yield part

@@ -88,7 +88,7 @@ class EquivalenceWorker:
 
     def _start(self) -> subprocess.Popen[str]:
         if importlib.util.find_spec("math_verify") is None:
-            raise MissingExtra("math-verify", "math", "comparing LaTeX answers")
+            raise MissingExtra("math-verify", "all", "comparing LaTeX answers")
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         child = subprocess.Popen(

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import socket
 import time
 import uuid
 from collections.abc import Mapping
@@ -85,38 +86,49 @@ class JsonLinesBackend:
 
 
 class TensorBoard:
-    """Scalars in TensorBoard's event files, under `<folder>/logs`."""
+    """Scalars in TensorBoard's event files, under `<folder>/logs`.
+
+    The package's own EventFileWriter is not used: its thread dies for good on a full disk, and a process restarted
+    within the same second may get a file name that sorts before the one it continues, which undoes the purge.
+    """
 
     id: str | None = None
 
     def __init__(self, run: Run) -> None:
         try:
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+            from tensorboard.compat.proto.event_pb2 import Event
+            from tensorboard.summary.writer.record_writer import RecordWriter
         except ImportError as error:
             raise MissingExtra("tensorboard", "all", "the tracker 'tensorboard'") from error
 
-        self._writer = EventFileWriter(str(run.folder / "logs"))
+        logs = run.folder / "logs"
+        logs.mkdir(exist_ok=True)
+        self._file = open(_event_path(logs), "xb")  # noqa: SIM115 (closed by close)
+        self._records = RecordWriter(self._file)
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         values = [Summary.Value(tag=key, simple_value=metrics[key]) for key in sorted(metrics)]
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
     def flush(self) -> None:
-        self._writer.flush()
+        """Nothing: every record is handed to the system at once."""
 
     def rewind(self, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         # A START record tells readers to forget every earlier event from its own step on.
-        start = SessionLog(status=SessionLog.START)
-        self._writer.add_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
-        self._writer.flush()
+        self._write(Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def close(self, *, failed: bool) -> None:
-        self._writer.close()
+        self._file.close()
+
+    def _write(self, event: Any) -> None:
+        self._records.write(event.SerializeToString())
+        self._file.flush()
 
 
 class WandB:
@@ -236,6 +248,15 @@ def metrics_line(metrics: Mapping[str, float], step: int) -> bytes:
     nonfinite = sorted(key for key, value in values.items() if value is None)
     extra = {"nonfinite": nonfinite} if nonfinite else {}
     return orjson.dumps({**values, **extra, "step": step}, option=orjson.OPT_SORT_KEYS)
+
+
+def _event_path(logs: Path) -> Path:
+    """A new event file that sorts after all others: readers take them in the order of their names."""
+    stamps = (
+        int(found[1]) for path in logs.iterdir() if (found := re.match(r"events\.out\.tfevents\.(\d+)", path.name))
+    )
+    stamp = max([int(time.time()), *(earlier + 1 for earlier in stamps)])
+    return logs / f"events.out.tfevents.{stamp:010d}.{socket.gethostname()}.{os.getpid()}.0"
 
 
 def _mlflow_key(key: str) -> str:

@@ -2,10 +2,24 @@
 sets. A new generator is one file here and one line in `GENERATORS`; its `generate(n)` returns tasks whose `answer` and
 `solution` are for rewards and demonstrations and never reach a model."""
 
-from troupe.tasks.generator import BaseTaskGenerator
-from troupe.tasks.math import MathProblemGenerator
+from troupe.tasks.datasets import DatasetRegistry, prepare_gsm8k, read_gsm8k
+from troupe.tasks.generator import BaseTaskGenerator, as_task
+from troupe.tasks.math import MathProblemGenerator, check_answer
+from troupe.tasks.splits import disjoint, fingerprint, split
 
-__all__ = ["GENERATORS", "BaseTaskGenerator", "MathProblemGenerator"]
+__all__ = [
+    "GENERATORS",
+    "BaseTaskGenerator",
+    "DatasetRegistry",
+    "MathProblemGenerator",
+    "as_task",
+    "check_answer",
+    "disjoint",
+    "fingerprint",
+    "prepare_gsm8k",
+    "read_gsm8k",
+    "split",
+]
 
 GENERATORS = {
     "math": MathProblemGenerator,

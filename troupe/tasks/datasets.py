@@ -49,14 +49,15 @@ class DatasetRegistry:
             raise DataError(f"dataset {name}/{split} would be empty; register at least one task")
         content = "".join(_line(task) for task in data).encode()
         digest = hashlib.sha256(content).hexdigest()
-        manifest = {"file": f"{split}-{digest[:12]}.jsonl", "rows": len(data), "sha256": digest, "metadata": metadata}
+        file = f"{split}-{digest[:12]}.jsonl"
+        manifest = {"file": file, "rows": len(data), "sha256": digest, "metadata": metadata}
         folder = self.root / name
         with storage_errors("write", folder):
             folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / manifest["file"], content)
+        write_atomic(folder / file, content)
         write_atomic(folder / f"{split}.json", json.dumps(manifest, indent=1).encode())
         for stale in folder.glob(f"{split}-{'[0-9a-f]' * 12}.jsonl"):
-            if stale.name != manifest["file"]:
+            if stale.name != file:
                 stale.unlink()
         return folder / f"{split}.json"
 

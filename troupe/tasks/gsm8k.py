@@ -87,7 +87,7 @@ def _hub_rows(split: str) -> Iterable[tuple[str, Any]]:
     try:
         from datasets import load_dataset
     except ImportError as error:
-        raise MissingExtra("datasets", "data", "reading GSM8K without a path") from error
+        raise MissingExtra("datasets", "sft", "reading GSM8K without a path") from error
     return ((f"{HUB_NAME}:{number}", row) for number, row in enumerate(load_dataset(HUB_NAME, "main", split=split), 1))
 
 

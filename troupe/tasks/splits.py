@@ -52,12 +52,9 @@ def split(tasks: Iterable[Task], fractions: Sequence[float], seed: int = 0) -> l
     parts: list[list[Task]] = [[] for _ in fractions]
     for task in tasks:
         mark = fingerprint(task)
-        part = home.get(mark)
-        if part is None:
-            continue
-        parts[part].append(task)
-        if part > 0:
-            del home[mark]
+        if mark in home:
+            # A held-out fingerprint is used up by its first task.
+            parts[home[mark] if home[mark] == 0 else home.pop(mark)].append(task)
     return parts
 
 

@@ -40,13 +40,13 @@ class Meter:
         return {name: total / max(1.0, self.counts[name]) for name, total in self.sums.items()}
 
 
-def _parts(batch: Batch, budget: int, at_least: int) -> Iterator[tuple[str, Batch]]:
+def _parts(batch: Batch, budget: int, at_least: int, share: bool) -> Iterator[tuple[str, Batch]]:
     """(policy, micro-batch): at most about `budget` tokens, and at least `at_least` parts where rows allow it."""
     tokens = sum(row.length for row in batch.rows)
     budget = max(1, min(budget, -(-tokens // at_least)))
     for policy, members in _members(batch).items():
         lengths = [batch.rows[i].length for i in members]
-        for part in partition(batch.inputs["input_ids"][members], lengths, budget):
+        for part in partition(batch.inputs["input_ids"][members], lengths, budget, share=share):
             yield policy, batch.take([members[i] for i in part])
 
 
@@ -72,7 +72,7 @@ def language_policy(
         batch["mask"], algorithm.loss_agg_mode, ids if algorithm.loss_agg_mode == "per_episode" else None,
         algorithm.loss_constant,
     )  # fmt: skip
-    for name, part in _parts(batch, budget, at_least):
+    for name, part in _parts(batch, budget, at_least, share):
 
         def closure(name: str = name, part: Batch = part) -> dict[str, Tensor]:
             policy = policies[name]
@@ -140,7 +140,7 @@ def supervised(
 ) -> Closures:
     """Negative log-likelihood of the masked tokens, mean over the minibatch's tokens (nats per token)."""
     whole = normalizer(batch["mask"], "token_mean")
-    for name, part in _parts(batch, budget, at_least):
+    for name, part in _parts(batch, budget, at_least, share):
 
         def closure(name: str = name, part: Batch = part) -> dict[str, Tensor]:
             part = part.to(policies[name].model.device)
@@ -157,7 +157,7 @@ def recomputed_logprobs(
     batch: Batch, policies: Mapping[str, Policy], *, budget: int, share: bool = True
 ) -> Tensor:
     """Log-probs `[B, T]` of the recorded tokens under `policies` as they are now."""
-    return _gathered(batch, budget, lambda name, part: score(policies[name], part, share=share).logprobs)
+    return _gathered(batch, budget, share, lambda name, part: score(policies[name], part, share=share).logprobs)
 
 
 @torch.no_grad()
@@ -165,14 +165,14 @@ def critic_values(
     batch: Batch, critics: Mapping[str, ValueModel], *, budget: int, share: bool = True
 ) -> Tensor:
     """Values `[B, T]` of the states before the recorded tokens."""
-    return _gathered(batch, budget, lambda name, part: value(critics[name], part, share=share))
+    return _gathered(batch, budget, share, lambda name, part: value(critics[name], part, share=share))
 
 
-def _gathered(batch: Batch, budget: int, compute: Callable[[str, Batch], Tensor]) -> Tensor:
+def _gathered(batch: Batch, budget: int, share: bool, compute: Callable[[str, Batch], Tensor]) -> Tensor:
     out = torch.zeros(batch["mask"].shape)
     for name, members in _members(batch).items():
         lengths = [batch.rows[i].length for i in members]
-        for part in partition(batch.inputs["input_ids"][members], lengths, budget):
+        for part in partition(batch.inputs["input_ids"][members], lengths, budget, share=share):
             rows = [members[i] for i in part]
             found = compute(name, batch.take(rows)).cpu()
             out[rows, : found.shape[1]] = found.float()

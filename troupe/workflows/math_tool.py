@@ -107,6 +107,7 @@ class MathToolWorkflow:
         self.max_refinement_iterations = max_refinement_iterations
         self.max_tool_calls = max_tool_calls
         self._attempts: list[_Attempt] = []
+        self._judged: dict[str, bool] = {}
 
     # ------------------------------------------------------------------------------------------ the run
 
@@ -190,7 +191,11 @@ class MathToolWorkflow:
                 episode.metrics[name] = sum(found) / len(found)
 
     def _right(self, task: Task, answer: str | None) -> bool:
-        return answer is not None and self.reward_function(task, answer).is_correct
+        if answer is None:
+            return False
+        if answer not in self._judged:
+            self._judged[answer] = self.reward_function(task, answer).is_correct
+        return self._judged[answer]
 
 
 def _answer(reply: Reply) -> str | None:

@@ -1,0 +1,143 @@
+"""Generated problems: solvable by their plans, checked by substitution, unsolvable by echo."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from troupe.episode import Task
+from troupe.errors import ConfigError, DataError
+from troupe.maths.expressions import evaluate, render
+from troupe.protocols import TaskGenerator
+from troupe.tasks import GENERATORS
+from troupe.tasks.math import KINDS, MathProblemGenerator, check_answer
+
+TASKS = MathProblemGenerator(seed=1).generate(1500)
+
+
+def linear() -> Task:
+    solution = {"plan": ["(20-5)/3"], "check": ["3*{0}+5-20"]}
+    return Task("l", "linear", "Solve 3x + 5 = 20", {"unknowns": ["x"]}, 0.5, "5", solution)
+
+
+def quadratic() -> Task:
+    solution = {"plan": ["(5-1)/2", "(5+1)/2"], "check": ["{0}^2-5*{0}+6", "{1}^2-5*{1}+6"]}
+    return Task("q", "quadratic", "Solve x^2 - 5x + 6 = 0", {"unknowns": ["x"]}, 0.5, "2, 3", solution)
+
+
+def test_it_is_the_registered_generator() -> None:
+    generator: TaskGenerator = GENERATORS["math"]()
+    assert [task.kind in KINDS for task in generator.generate(3)] == [True] * 3
+
+
+def test_the_same_seed_gives_the_same_tasks() -> None:
+    assert MathProblemGenerator(seed=1).generate(50) == TASKS[:50] != MathProblemGenerator(seed=2).generate(50)
+
+
+def test_tasks_survive_json() -> None:
+    assert [Task.from_dict(json.loads(json.dumps(task.to_dict()))) for task in TASKS[:50]] == TASKS[:50]
+
+
+def test_plans_compute_the_answers_and_checks_confirm_them() -> None:
+    for task in TASKS:
+        components = task.answer.split(", ")
+        assert [render(evaluate(expression)) for expression in task.solution["plan"]] == components
+        assert check_answer(task, components)
+
+
+def test_wrong_answers_fail_the_checks() -> None:
+    for task in TASKS:
+        components = task.answer.split(", ")
+        for index, component in enumerate(components):
+            wrong = [*components[:index], str(int(component) + 1), *components[index + 1 :]]
+            assert not check_answer(task, wrong), (task.prompt, wrong)
+
+
+def test_prompts_hold_positive_numbers_and_never_end_with_the_answer() -> None:
+    for task in TASKS:
+        numbers = re.findall(r"[0-9]+", re.sub(r"x\^2|= 0", "", task.prompt))
+        assert "0" not in numbers and "--" not in task.prompt and "+ -" not in task.prompt
+        if task.kind in ("linear", "word"):
+            assert int(task.answer) >= 0 and numbers[-1] != task.answer
+        assert not {"answer", "solution", "plan"} & set(task.data)
+
+
+def test_ranges_at_difficulty_one_half() -> None:
+    tasks = MathProblemGenerator((0.5, 0.5), seed=3).generate(2000)
+    for task in tasks:
+        numbers = [int(n) for n in re.findall(r"[0-9]+", task.prompt)]
+        if task.kind == "linear":
+            a, b, _ = numbers
+            assert 2 <= a <= 9 and 2 <= int(task.answer) <= 30 and 2 <= b <= 61
+    assert max(int(t.answer) for t in tasks if t.kind == "linear") == 30
+
+
+def test_harder_problems_have_larger_numbers() -> None:
+    easy, hard = (MathProblemGenerator((d, d), 0, ("linear",)).generate(300) for d in (0.0, 1.0))
+    assert max(int(t.answer) for t in easy) <= 15 < 40 < max(int(t.answer) for t in hard)
+
+
+def test_weights_choose_the_kinds() -> None:
+    generator = MathProblemGenerator(seed=1, kinds=("linear", "word"), weights=(3, 1))
+    counts = Counter(task.kind for task in generator.generate(2000))
+    assert set(counts) == {"linear", "word"} and 0.7 < counts["linear"] / 2000 < 0.8
+
+
+def test_bad_kinds_and_weights_are_refused() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'linear'"):
+        MathProblemGenerator(kinds=("liner",))
+    for weights in [(1,), (1, -1), (0, 0)]:
+        with pytest.raises(ConfigError, match="weights"):
+            MathProblemGenerator(kinds=("linear", "word"), weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("components", "right"),
+    [
+        (["5"], True),
+        (["5.0"], True),
+        (["10/2"], True),
+        (["6"], False),
+        (["5", "5"], False),
+        ([], False),
+        (["five"], False),
+        (["1/0"], False),
+        ([""], False),
+        (["5 or 6"], False),
+        (["5)*(0"], False),
+        (["9" * 1000], False),
+    ],
+)
+def test_check_linear(components: list[str], right: bool) -> None:
+    assert check_answer(linear(), components) is right
+
+
+@pytest.mark.parametrize(
+    ("components", "right"),
+    [(["2", "3"], True), (["3", "2"], True), (["2", "2"], False), (["2"], False), (["2", "3", "3"], False)],
+)
+def test_check_quadratic_takes_roots_in_any_order_but_not_twice(components: list[str], right: bool) -> None:
+    assert check_answer(quadratic(), components) is right
+
+
+def test_check_system_keeps_the_order_of_the_unknowns() -> None:
+    task = MathProblemGenerator((0.5, 0.5), seed=4, kinds=("system",)).generate(1)[0]
+    x, y = task.answer.split(", ")
+    assert check_answer(task, [x, y]) and not check_answer(task, [y, x])
+    same = replace(task, solution={"plan": ["3", "3"], "check": ["{0}+{1}-6", "{0}-{1}"]})
+    assert check_answer(same, ["3", "3"])
+
+
+def test_irrational_roots_are_checked_exactly() -> None:
+    task = replace(quadratic(), solution={"plan": ["", ""], "check": ["{0}^2-2", "{1}^2-2"]})
+    assert check_answer(task, ["-sqrt(2)", "sqrt(2)"])
+    assert not check_answer(task, ["-1.41421356", "1.41421356"])
+
+
+def test_a_task_without_checks_says_so() -> None:
+    with pytest.raises(DataError, match="task l has no"):
+        check_answer(replace(linear(), solution=None), ["5"])

@@ -1,0 +1,65 @@
+"""The documentation describes today: its records load, its code runs, its pages and files exist."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from troupe.episode import Episode, Task
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def record_with(key: str) -> dict[str, Any]:
+    return next(record for record in map(json.loads, blocks("formats.md", "json")) if key in record)
+
+
+def test_the_episode_shown_is_one() -> None:
+    record = record_with("trajectories")
+    assert json.loads(json.dumps(Episode.from_dict(record).to_dict())) == record
+
+
+def test_the_task_shown_is_one() -> None:
+    record = record_with("difficulty")
+    assert Task.from_dict(record).to_dict() == record
+
+
+@pytest.mark.parametrize("page", ["index.md", "extending.md", "guides/workflow-rl.md"])
+def test_the_code_shown_runs(page: str, tmp_path: Path) -> None:
+    for number, code in enumerate(blocks(page, "python")):
+        script = tmp_path / f"block_{number}.py"
+        script.write_text(code, encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, str(script)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, f"{page}, block {number + 1}:\n{done.stderr}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = re.findall(r"^ +- [^:]+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "AGENTS.md", "CHANGELOG.md"])
+def test_links_of_the_front_pages_lead_somewhere(page: str) -> None:
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text(encoding="utf-8"))
+    missing = [target for target in targets if "://" not in target and not (ROOT / target).exists()]
+    assert missing == []
