@@ -11,9 +11,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names for type checkers and editors; a test compares the two lists
+    from troupe.agents import Agent as Agent
+    from troupe.agents import AgentSpec as AgentSpec
+    from troupe.agents import EpisodeHandle as EpisodeHandle
+    from troupe.agents import PromptTooLong as PromptTooLong
+    from troupe.agents import Reply as Reply
+    from troupe.agents import StepHandle as StepHandle
+    from troupe.agents import Team as Team
+    from troupe.agents import TrajectoryHandle as TrajectoryHandle
     from troupe.batch import Batch as Batch
     from troupe.batch import minibatches as minibatches
     from troupe.batch import pack as pack
+    from troupe.engines.local import LocalEngine as LocalEngine
+    from troupe.engines.scripted import ScriptedEngine as ScriptedEngine
     from troupe.episode import Episode as Episode
     from troupe.episode import FinishReason as FinishReason
     from troupe.episode import Message as Message
@@ -35,6 +45,33 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.errors import TrainingError as TrainingError
     from troupe.errors import TroupeError as TroupeError
     from troupe.errors import UserError as UserError
+    from troupe.maths.advantages import dr_grpo as dr_grpo
+    from troupe.maths.advantages import gae as gae
+    from troupe.maths.advantages import grpo as grpo
+    from troupe.maths.advantages import rae as rae
+    from troupe.maths.advantages import reinforce_pp as reinforce_pp
+    from troupe.maths.advantages import reinforce_pp_baseline as reinforce_pp_baseline
+    from troupe.maths.advantages import rloo as rloo
+    from troupe.maths.gradients import pcgrad as pcgrad
+    from troupe.maths.losses import cispo as cispo
+    from troupe.maths.losses import gspo as gspo
+    from troupe.maths.losses import ppo_clip as ppo_clip
+    from troupe.maths.losses import token_nll as token_nll
+    from troupe.maths.losses import value_loss as value_loss
+    from troupe.maths.statistics import Interval as Interval
+    from troupe.maths.statistics import bootstrap_interval as bootstrap_interval
+    from troupe.maths.statistics import mean_interval as mean_interval
+    from troupe.maths.statistics import paired_difference as paired_difference
+    from troupe.maths.statistics import pass_at_k as pass_at_k
+    from troupe.maths.statistics import wilson as wilson
+    from troupe.models.config import CriticConfig as CriticConfig
+    from troupe.models.config import LoraSettings as LoraSettings
+    from troupe.models.config import ModelConfig as ModelConfig
+    from troupe.models.config import TinyConfig as TinyConfig
+    from troupe.models.language import LanguageModel as LanguageModel
+    from troupe.models.language import Policy as Policy
+    from troupe.models.language import ValueModel as ValueModel
+    from troupe.models.language import load_language_model as load_language_model
     from troupe.protocols import ChatFormat as ChatFormat
     from troupe.protocols import Engine as Engine
     from troupe.protocols import Generation as Generation
@@ -44,41 +81,140 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.protocols import TaskGenerator as TaskGenerator
     from troupe.protocols import Tool as Tool
     from troupe.protocols import Workflow as Workflow
+    from troupe.rewards.answers import answers_equal as answers_equal
+    from troupe.rewards.answers import extract_answer as extract_answer
+    from troupe.rewards.math import math_reward_fn as math_reward_fn
+    from troupe.stores.checkpoints import Checkpoint as Checkpoint
+    from troupe.stores.checkpoints import CheckpointStore as CheckpointStore
+    from troupe.stores.episodes import EpisodeStore as EpisodeStore
+    from troupe.stores.registry import Lineage as Lineage
+    from troupe.stores.registry import ModelRegistry as ModelRegistry
+    from troupe.stores.tracking import Tracker as Tracker
+    from troupe.systems.workflow_rl.config import WorkflowRLConfig as WorkflowRLConfig
+    from troupe.systems.workflow_rl.trainer import AgentTrainer as AgentTrainer
+    from troupe.tasks.datasets import DatasetRegistry as DatasetRegistry
+    from troupe.tasks.datasets import prepare_gsm8k as prepare_gsm8k
+    from troupe.tasks.generator import BaseTaskGenerator as BaseTaskGenerator
+    from troupe.tasks.gsm8k import read_gsm8k as read_gsm8k
+    from troupe.tasks.math import MathProblemGenerator as MathProblemGenerator
+    from troupe.tools.calculator import Calculator as Calculator
+    from troupe.training.config import AlgorithmConfig as AlgorithmConfig
+    from troupe.training.config import OptimConfig as OptimConfig
+    from troupe.training.config import RolloutConfig as RolloutConfig
+    from troupe.training.config import SftConfig as SftConfig
+    from troupe.training.config import TrainerConfig as TrainerConfig
+    from troupe.training.credit import credit_table as credit_table
+    from troupe.training.evaluation import Decision as Decision
+    from troupe.training.evaluation import Gate as Gate
+    from troupe.training.evaluation import Report as Report
+    from troupe.training.learner import Learner as Learner
+    from troupe.training.learner import OptimizerGroup as OptimizerGroup
+    from troupe.training.rollout import run_episodes as run_episodes
+    from troupe.workflows.math_teacher import MathTeacher as MathTeacher
+    from troupe.workflows.math_tool import MathToolWorkflow as MathToolWorkflow
 
 HOMES: dict[str, str] = {
+    "Agent": "troupe.agents",
+    "AgentSpec": "troupe.agents",
+    "AgentTrainer": "troupe.systems.workflow_rl.trainer",
+    "AlgorithmConfig": "troupe.training.config",
+    "BaseTaskGenerator": "troupe.tasks.generator",
     "Batch": "troupe.batch",
+    "Calculator": "troupe.tools.calculator",
     "ChatFormat": "troupe.protocols",
+    "Checkpoint": "troupe.stores.checkpoints",
+    "CheckpointStore": "troupe.stores.checkpoints",
     "ConfigError": "troupe.errors",
     "CreditError": "troupe.errors",
+    "CriticConfig": "troupe.models.config",
     "DataError": "troupe.errors",
+    "DatasetRegistry": "troupe.tasks.datasets",
+    "Decision": "troupe.training.evaluation",
     "Engine": "troupe.protocols",
     "Episode": "troupe.episode",
     "EpisodeError": "troupe.errors",
+    "EpisodeHandle": "troupe.agents",
+    "EpisodeStore": "troupe.stores.episodes",
     "FinishReason": "troupe.episode",
+    "Gate": "troupe.training.evaluation",
     "Generation": "troupe.protocols",
     "GenerationRequest": "troupe.protocols",
+    "Interval": "troupe.maths.statistics",
+    "LanguageModel": "troupe.models.language",
+    "Learner": "troupe.training.learner",
+    "Lineage": "troupe.stores.registry",
+    "LocalEngine": "troupe.engines.local",
+    "LoraSettings": "troupe.models.config",
+    "MathProblemGenerator": "troupe.tasks.math",
+    "MathTeacher": "troupe.workflows.math_teacher",
+    "MathToolWorkflow": "troupe.workflows.math_tool",
     "Message": "troupe.episode",
     "MissingExtra": "troupe.errors",
+    "ModelConfig": "troupe.models.config",
+    "ModelRegistry": "troupe.stores.registry",
+    "OptimConfig": "troupe.training.config",
+    "OptimizerGroup": "troupe.training.learner",
     "Outcome": "troupe.episode",
+    "Policy": "troupe.models.language",
     "Problem": "troupe.episode",
+    "PromptTooLong": "troupe.agents",
+    "Reply": "troupe.agents",
+    "Report": "troupe.training.evaluation",
     "Reward": "troupe.protocols",
     "RewardFn": "troupe.protocols",
+    "RolloutConfig": "troupe.training.config",
     "Sampling": "troupe.episode",
+    "ScriptedEngine": "troupe.engines.scripted",
+    "SftConfig": "troupe.training.config",
     "Step": "troupe.episode",
+    "StepHandle": "troupe.agents",
     "StopReason": "troupe.episode",
     "StorageError": "troupe.errors",
     "Task": "troupe.episode",
     "TaskGenerator": "troupe.protocols",
+    "Team": "troupe.agents",
+    "TinyConfig": "troupe.models.config",
     "Tokens": "troupe.episode",
     "Tool": "troupe.protocols",
+    "Tracker": "troupe.stores.tracking",
+    "TrainerConfig": "troupe.training.config",
     "TrainingError": "troupe.errors",
     "Trajectory": "troupe.episode",
+    "TrajectoryHandle": "troupe.agents",
     "TroupeError": "troupe.errors",
     "UserError": "troupe.errors",
+    "ValueModel": "troupe.models.language",
     "Workflow": "troupe.protocols",
+    "WorkflowRLConfig": "troupe.systems.workflow_rl.config",
+    "answers_equal": "troupe.rewards.answers",
+    "bootstrap_interval": "troupe.maths.statistics",
+    "cispo": "troupe.maths.losses",
+    "credit_table": "troupe.training.credit",
+    "dr_grpo": "troupe.maths.advantages",
+    "extract_answer": "troupe.rewards.answers",
+    "gae": "troupe.maths.advantages",
+    "grpo": "troupe.maths.advantages",
+    "gspo": "troupe.maths.losses",
+    "load_language_model": "troupe.models.language",
+    "math_reward_fn": "troupe.rewards.math",
+    "mean_interval": "troupe.maths.statistics",
     "message": "troupe.episode",
     "minibatches": "troupe.batch",
     "pack": "troupe.batch",
+    "paired_difference": "troupe.maths.statistics",
+    "pass_at_k": "troupe.maths.statistics",
+    "pcgrad": "troupe.maths.gradients",
+    "ppo_clip": "troupe.maths.losses",
+    "prepare_gsm8k": "troupe.tasks.datasets",
+    "rae": "troupe.maths.advantages",
+    "read_gsm8k": "troupe.tasks.gsm8k",
+    "reinforce_pp": "troupe.maths.advantages",
+    "reinforce_pp_baseline": "troupe.maths.advantages",
+    "rloo": "troupe.maths.advantages",
+    "run_episodes": "troupe.training.rollout",
+    "token_nll": "troupe.maths.losses",
+    "value_loss": "troupe.maths.losses",
+    "wilson": "troupe.maths.statistics",
 }
 """Public name -> the module that defines it."""
 

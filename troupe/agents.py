@@ -35,7 +35,7 @@ from troupe.episode import (
     Trajectory,
     message,
 )
-from troupe.errors import CreditError, EpisodeError, did_you_mean
+from troupe.errors import CreditError, EpisodeError, TroupeError, did_you_mean
 from troupe.protocols import Engine, Generation, GenerationRequest, Tool
 
 __all__ = [
@@ -211,6 +211,8 @@ class Wave:
         self._pending = {}
         try:
             answers = await self.engine.generate([request for request, _ in wave])
+            if len(answers) != len(wave):
+                raise TroupeError(f"the engine gave {len(answers)} answers to {len(wave)} requests; it must give one to each")
         except Exception as error:
             self.failure = error
             for _, future in wave:
@@ -263,6 +265,7 @@ class _Turn:
     ids: tuple[int, ...]
     response_ids: tuple[int, ...]
     request: str
+    tools: tuple[Tool, ...]
 
 
 class Agent:
@@ -344,7 +347,16 @@ class Agent:
             StopReason.RESPONSE_TOO_LONG if answer.finish_reason is FinishReason.LENGTH else StopReason.DONE
         )
         self._turns.append(
-            _Turn(keys, _fingerprint(said), step.id, list(messages), prompt + answer.response_ids, answer.response_ids, request.id)
+            _Turn(
+                before=keys,
+                said=_fingerprint(said),
+                step=step.id,
+                messages=list(messages),
+                ids=prompt + answer.response_ids,
+                response_ids=answer.response_ids,
+                request=request.id,
+                tools=request.tools,
+            )
         )
         return Reply(said, text, step, answer.finish_reason)
 
@@ -392,15 +404,20 @@ class Agent:
     def _prompt(
         self, layout: Any, messages: Sequence[Message], keys: tuple[str, ...], tools: Sequence[Tool]
     ) -> tuple[_Turn | None, tuple[int, ...], tuple[int, ...], bool]:
-        """The turn that this call continues, the full prompt, its new suffix, and whether a continuation was refused."""
+        """The turn that this call continues, the full prompt, its new suffix, and whether history was rewritten.
+
+        Rewritten: by the template, or by a workflow that changed or dropped what was said, or showed other tools.
+        """
         fork = False
         for turn in reversed(self._turns):
             n = len(turn.before)
-            if len(keys) > n and keys[:n] == turn.before and keys[n] == turn.said:
+            if len(keys) <= n or keys[:n] != turn.before:
+                continue
+            fork = True  # unless this or an earlier turn is continued
+            if keys[n] == turn.said:
                 suffix = layout.extend(turn.messages, turn.response_ids, messages[n:], tools)
-                if suffix is not None:
+                if suffix is not None and _shows_alike(layout, turn, tuple(tools)):
                     return turn, turn.ids + suffix, suffix, False
-                fork = True
                 break
         prompt = layout.encode(messages, tools)
         return None, prompt, prompt, fork
@@ -435,6 +452,11 @@ class Team:
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Runs a blocking function in a thread."""
         return await self.external(asyncio.to_thread(function, *arguments))
+
+
+def _shows_alike(layout: Any, turn: _Turn, tools: tuple[Tool, ...]) -> bool:
+    """Whether the turn's prompt would read the same with these tools."""
+    return tools == turn.tools or layout.encode(turn.messages, tools) == layout.encode(turn.messages, turn.tools)
 
 
 @lru_cache(maxsize=256)

@@ -236,8 +236,12 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
     run_id = json.loads((tmp_path / "run.json").read_text())["ids"]["wandb"]
     assert len(written) == 1 and written[0].name == f"run-{run_id}.wandb"
-    content = written[0].read_bytes()
-    assert all(word in content for word in (b"reward", b"timing/seconds", b"maths", b"run-1"))
+    missing, deadline = {b"reward", b"timing/seconds", b"maths", b"run-1"}, time.monotonic() + 20
+    while missing and time.monotonic() < deadline:  # W&B's own process writes on after finish() has returned
+        content = written[0].read_bytes()
+        missing = {word for word in missing if word not in content}
+        time.sleep(0.05)
+    assert not missing
     with tracker(tmp_path, "wandb") as run:  # a resume continues the same run
         run.truncate(0, 0)
         run.log({"later": 1.0}, 1)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from troupe.errors import ConfigError, MissingExtra, UserError
+from troupe.errors import ConfigError, MissingExtra, StorageError, UserError
 from troupe.models.chat import EMBEDDED_TEMPLATE, SPECIAL_TOKENS, TAGS, TemplateFormat
 
 if TYPE_CHECKING:
@@ -111,8 +111,7 @@ class LanguageModel(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Ordinary Hugging Face files: base and tokenizer in `folder`, each adapter in a folder of its name."""
-        self.network.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        _write(self.network, self.tokenizer, folder)
 
 
 class Policy:
@@ -172,8 +171,7 @@ class Policy:
             else:
                 network.set_adapter(self.adapter)
                 network = network.merge_and_unload()  # destroys in place, hence the copy
-        network.save_pretrained(folder)
-        self.model.tokenizer.save_pretrained(folder)
+        _write(network, self.model.tokenizer, folder)
 
 
 class ValueModel(nn.Module):
@@ -202,6 +200,16 @@ class ValueModel(nn.Module):
     def values(self, hidden: Tensor) -> Tensor:
         """Values `[...]` of hidden states `[..., D]`, float32."""
         return self.head(hidden.to(self.head.weight.dtype))[..., 0].float()
+
+
+def _write(network: Any, tokenizer: Any, folder: Path) -> None:
+    from safetensors import SafetensorError
+
+    try:
+        network.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    except SafetensorError as error:  # wraps the operating system's error without its number
+        raise StorageError(f"{folder} cannot be written: {error}") from error
 
 
 # ---------------------------------------------------------------------------------------------- building and loading

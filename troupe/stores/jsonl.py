@@ -191,7 +191,7 @@ class JsonLines:
 
     @contextmanager
     def _writing(self, doing: str) -> Iterator[None]:
-        with storage_errors(doing, self.path):
+        with storage_errors(doing, self.path), locked(self._descriptor):
             yield
 
     def _sync(self) -> None:

@@ -1,6 +1,7 @@
 """Small algebra and word problems whose answers are checked by substitution into the problem.
 
-    Task(id="linear-0b1b7e0b7a39", kind="linear", prompt="Solve 3x + 5 = 20", data={"unknowns": ["x"]}, difficulty=0.5,
+    Task(id="linear-0b1b7e0b7a39", kind="linear", prompt="Solve 3x + 5 = 20", difficulty=0.5,
+         data={"unknowns": ["x"], "key": "3x + 5 = 20"},
          answer="5", solution={"plan": ["(20-5)/3"], "check": ["3*{0}+5-20"]})
 
 `plan` holds one calculator expression per component of the answer. Each `check` is 0 exactly where the proposed
@@ -97,6 +98,11 @@ class MathProblemGenerator(BaseTaskGenerator):
             "factor": (1, 1 if difficulty <= 0.5 else 3),  # coefficients of a system
         }
 
+    def _asked(self, equations: str, unknowns: list[str]) -> dict[str, Any]:
+        """With or without a leading word: people ask both ways, and it is one problem either way."""
+        opening = self.rng.choice(("Solve ", ""))
+        return {"prompt": f"{opening}{equations}", "data": {"unknowns": unknowns, "key": equations}}
+
     def _linear(self, limits: Mapping[str, Any]) -> dict[str, Any]:
         draw = self.rng.randint
         a, x, b = draw(*limits["coefficient"]), draw(*limits["unknown"]), draw(*limits["constant"])
@@ -107,8 +113,7 @@ class MathProblemGenerator(BaseTaskGenerator):
         c = a * x - b if minus else a * x + b
         sign, inverse = ("-", "+") if minus else ("+", "-")
         return {
-            "prompt": f"Solve {a}x {sign} {b} = {c}",
-            "data": {"unknowns": ["x"]},
+            **self._asked(f"{a}x {sign} {b} = {c}", ["x"]),
             "answer": str(x),
             "solution": {"plan": [f"({c}{inverse}{b})/{a}"], "check": [f"{a}*{{0}}{sign}{b}-{c}"]},
         }
@@ -145,8 +150,7 @@ class MathProblemGenerator(BaseTaskGenerator):
         check = f"{{0}}^2{_sign(-s)}{abs(s)}*{{0}}{_sign(p)}{abs(p)}"
         root = f"sqrt({abs(s)}^2{_sign(-p)}4*{abs(p)})"
         return {
-            "prompt": f"Solve x^2{linear} {_sign(p)} {abs(p)} = 0",
-            "data": {"unknowns": ["x"]},
+            **self._asked(f"x^2{linear} {_sign(p)} {abs(p)} = 0", ["x"]),
             "answer": f"{low}, {high}",
             "solution": {"plan": [f"({s}-{root})/2", f"({s}+{root})/2"], "check": [check, check.replace("{0}", "{1}")]},
         }
@@ -161,8 +165,7 @@ class MathProblemGenerator(BaseTaskGenerator):
         c1, c2, determinant = a1 * x + b1 * y, a2 * x - b2 * y, a1 * b2 + a2 * b1
         left = f"{_times(a1, 'x')} + {_times(b1, 'y')} = {c1}"
         return {
-            "prompt": f"Solve {left}; {_times(a2, 'x')} - {_times(b2, 'y')} = {c2}",
-            "data": {"unknowns": ["x", "y"]},
+            **self._asked(f"{left}; {_times(a2, 'x')} - {_times(b2, 'y')} = {c2}", ["x", "y"]),
             "answer": f"{x}, {y}",
             "solution": {
                 "plan": [

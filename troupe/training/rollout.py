@@ -49,9 +49,9 @@ async def run_episodes(
     agents: Mapping[str, AgentSpec],
     settings: RolloutSettings,
     *,
-    done: Callable[[Episode], None] | None = None,
+    pay: bool = True,
 ) -> list[Episode]:
-    """Runs all jobs; episodes come back in the order of the jobs. `done` is called as each one ends.
+    """Runs all jobs; episodes come back in the order of the jobs. `pay=False` runs without answers, as in deployment.
 
     The workflow sees `task.problem`; its `reward(task, episode)` pays afterwards, on the mutable handles. Raises what
     the engine raised, and CreditError or another UserError of a workflow that does not fit its agents: those
@@ -62,11 +62,9 @@ async def run_episodes(
 
     async def one(job: Job) -> Episode:
         async with gate:
-            episode = await _run(job, make_workflow(), wave, agents, settings)
+            episode = await _run(job, make_workflow(), wave, agents, settings, pay)
         if wave.failure is not None:
             raise wave.failure
-        if done is not None:
-            done(episode)
         return episode
 
     async with asyncio.TaskGroup() as group:
@@ -86,7 +84,7 @@ def run_episodes_sync(*args: Any, **kwargs: Any) -> list[Episode]:
 
 
 async def _run(
-    job: Job, workflow: Workflow, wave: Wave, agents: Mapping[str, AgentSpec], settings: RolloutSettings
+    job: Job, workflow: Workflow, wave: Wave, agents: Mapping[str, AgentSpec], settings: RolloutSettings, pay: bool
 ) -> Episode:
     key = (*settings.key, job.task.id, job.rollout)
     handle = EpisodeHandle(id=job.id(settings.purpose), task_id=job.task.id, group=f"{settings.purpose}/{job.task.id}")
@@ -107,7 +105,7 @@ async def _run(
         _fail(handle, Outcome.ERROR, StopReason.ERROR, _describe(error))
     finally:
         wave.leave(handle.id)
-    if handle.outcome in (Outcome.TIMEOUT, Outcome.ERROR):
+    if not pay or handle.outcome in (Outcome.TIMEOUT, Outcome.ERROR):
         return handle.freeze()
     truncated = handle.outcome is Outcome.TRUNCATED
     try:

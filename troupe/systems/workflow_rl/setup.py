@@ -102,14 +102,19 @@ def cast(config: WorkflowRLConfig, agent_names: Sequence[str], model: LanguageMo
     Raises CreditError for unknown agents, agents without a policy, policies without an agent.
     """
     agents = _agent_map(config.policies, agent_names)
-    trained = tuple(config.policies.train if config.policies.train is not None else agent_names)
+    trained = _trained(config.policies, agent_names)
+    policies = {name: _policy(config, name, i, model) for i, name in enumerate(dict.fromkeys(agents.values()))}
+    return Cast(policies, agents, trained)
+
+
+def _trained(config: PolicyConfig, agent_names: Sequence[str]) -> tuple[str, ...]:
+    trained = tuple(config.train if config.train is not None else agent_names)
     for name in trained:
         if name not in agent_names:
             raise CreditError(f"policies.train names the unknown agent {name!r}{did_you_mean(name, agent_names)}")
     if not trained:
         raise CreditError("policies.train is empty: no agent would learn")
-    policies = {name: _policy(config, name, i, model) for i, name in enumerate(dict.fromkeys(agents.values()))}
-    return Cast(policies, agents, trained)
+    return trained
 
 
 def _agent_map(config: PolicyConfig, agent_names: Sequence[str]) -> dict[str, str]:
@@ -141,8 +146,10 @@ def _policy(config: WorkflowRLConfig, name: str, index: int, model: LanguageMode
     return Policy(name, model)
 
 
-def credit_rows(config: WorkflowRLConfig, team: Cast, rewards: Mapping[str, str]) -> list[CreditRow]:
-    return credit_table(team.agents, team.trained, rewards, config.algorithm)
+def credit_rows(config: WorkflowRLConfig, workflow: Workflow) -> list[CreditRow]:
+    """The credit table of a config, before any model is loaded."""
+    agents = _agent_map(config.policies, workflow.agent_names)
+    return credit_table(agents, _trained(config.policies, workflow.agent_names), workflow.credit, config.algorithm)
 
 
 def teacher_class(name: str) -> type[Any] | None:

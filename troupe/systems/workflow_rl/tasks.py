@@ -12,7 +12,7 @@ from troupe.errors import DataError
 from troupe.systems.workflow_rl.config import DataConfig
 from troupe.tasks.datasets import DatasetRegistry
 from troupe.tasks.math import MathProblemGenerator
-from troupe.tasks.splits import disjoint
+from troupe.tasks.splits import disjoint, fingerprint
 
 __all__ = ["load_tasks", "permuted_answers"]
 
@@ -35,10 +35,7 @@ def load_tasks(config: DataConfig, seed: int) -> tuple[list[Task], list[Task]]:
 
 def _load(name: str, config: DataConfig, seed: int) -> tuple[list[Task], list[Task]]:
     if name == "math":
-        kinds = config.kinds or {"linear": 1.0, "word": 1.0}
-        generator = MathProblemGenerator(config.difficulty, seed, tuple(kinds), tuple(kinds.values()))
-        train, val = disjoint(generator, (config.train_size, config.val_size))
-        return train, val
+        return _generated(config, seed)
     registry = DatasetRegistry(Path(config.root))
     rng = random.Random(seed)
     parts = []
@@ -46,6 +43,25 @@ def _load(name: str, config: DataConfig, seed: int) -> tuple[list[Task], list[Ta
         rows = registry.load_dataset(name, split)
         parts.append(rng.sample(rows, min(size, len(rows))))
     return parts[0], parts[1]
+
+
+def _generated(config: DataConfig, seed: int) -> tuple[list[Task], list[Task]]:
+    """Generated problems. The held-out set has each kind's exact share, so that a gate over some kinds has a known size."""
+    kinds = config.kinds or {"linear": 1.0, "word": 1.0}
+    val: list[Task] = []
+    for i, (kind, weight) in enumerate(kinds.items()):
+        size = round(config.val_size * weight / sum(kinds.values()))
+        val += disjoint(MathProblemGenerator(config.difficulty, seed * 1009 + i + 1, (kind,)), (0, size))[1]
+    held = {fingerprint(task) for task in val}
+    stream = iter(MathProblemGenerator(config.difficulty, seed, tuple(kinds), tuple(kinds.values())))
+    train: dict[str, Task] = {}
+    for _ in range(50 * config.train_size):  # a narrow difficulty has fewer problems than were asked for
+        task = next(stream)
+        if fingerprint(task) not in held:
+            train[task.id] = task
+        if len(train) == config.train_size:
+            break
+    return list(train.values()), val
 
 
 def permuted_answers(tasks: Sequence[Task], seed: int) -> list[Task]:

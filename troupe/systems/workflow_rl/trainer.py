@@ -26,7 +26,7 @@ from troupe.stores.tracking import Tracker
 from troupe.systems.workflow_rl import setup, sft, state
 from troupe.systems.workflow_rl.config import ALIASES, WorkflowRLConfig
 from troupe.systems.workflow_rl.tasks import load_tasks
-from troupe.training.credit import assign, episode_metrics, trainable
+from troupe.training.credit import CreditRow, assign, episode_metrics, trainable
 from troupe.training.evaluation import Report
 from troupe.training.learner import Learner, OptimizerGroup, adamw, cosine_with_warmup
 from troupe.training.objectives import Meter, critic_values, language_policy, recomputed_logprobs
@@ -82,6 +82,10 @@ class AgentTrainer:
         if not self.train_tasks or not self.val_tasks:
             raise ConfigError("the training or validation data set is empty; nothing could be learned or measured")
         self.progress: Progress = progress or (lambda phase, step, total, metrics: None)
+
+    def credit_rows(self) -> list[CreditRow]:
+        """agent -> policy -> trained? -> reward -> group -> estimator: what `troupe train` prints once."""
+        return setup.credit_rows(self.config, self.make_workflow())
 
     # ------------------------------------------------------------------------------------------ the run
 

@@ -1,0 +1,101 @@
+"""The command `troupe`. Heavy modules are imported by the command that needs them: `--help` is instant.
+
+Exit codes: 0 done; 1 the program failed; 2 bad input, said in one sentence; 3 nothing improved; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from troupe.errors import TroupeError, UserError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    if arguments.command is None:
+        _parser().print_help()
+        return 2
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    module, function = arguments.command
+    try:
+        return int(getattr(import_module(module), function)(arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except TroupeError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues where the last checkpoint left off", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="troupe", description="Train teams of agents.")
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="train a three-agent team from nothing, and see whether it improved")
+    demo.add_argument("--run-dir", default=None, help="run folder (default: runs/demo)")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--shuffle-answers", action="store_true", help="negative control: must not improve, exits with 3")
+    _overrides(demo)
+    demo.set_defaults(command=("troupe.cli.demo", "demo"))
+
+    train = commands.add_parser("train", help="train a system")
+    systems = train.add_subparsers(title="systems", metavar="SYSTEM", required=True)
+    workflow = systems.add_parser("workflow", help="a team of language agents (document 004)")
+    workflow.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file; may be repeated")
+    workflow.add_argument("--preset", default="agent_ppo_trainer", help="named preset (default: agent_ppo_trainer)")
+    workflow.add_argument("--print-config", action="store_true", help="show the resolved config with origins, and stop")
+    _overrides(workflow)
+    workflow.set_defaults(command=("troupe.cli.train", "train_workflow"))
+
+    evaluate = commands.add_parser("evaluate", help="score a trained team on held-out tasks")
+    evaluate.add_argument("--checkpoint", required=True, metavar="RUN", help="run, checkpoint or registry folder")
+    evaluate.add_argument("--data", default=None, help="`math` or a prepared data set (default: the run's own)")
+    evaluate.add_argument("--data-root", default=None, help="folder of prepared data sets (default: the run's)")
+    evaluate.add_argument("--split", default="val")
+    evaluate.add_argument("--size", type=int, default=256, help="tasks at most (default: 256)")
+    evaluate.add_argument("-n", type=int, default=4, help="attempts per task, for pass@k (default: 4)")
+    evaluate.add_argument("--temperature", type=float, default=1.0)
+    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--json", default=None, metavar="FILE", help="also write the report there")
+    evaluate.set_defaults(command=("troupe.cli.evaluate", "evaluate"))
+
+    ask = commands.add_parser("ask", help="let a trained team work on one problem")
+    ask.add_argument("run", help="run, checkpoint or registry folder")
+    ask.add_argument("problem", help='such as "3x + 5 = 20"')
+    ask.add_argument("--temperature", type=float, default=0.0, help="0 takes the most probable words (default)")
+    ask.add_argument("--seed", type=int, default=0)
+    ask.set_defaults(command=("troupe.cli.evaluate", "ask"))
+
+    export = commands.add_parser("export", help="write a team's policies as Hugging Face models, adapters merged")
+    export.add_argument("run", help="run, checkpoint or registry folder")
+    export.add_argument("folder", help="where to write")
+    export.set_defaults(command=("troupe.cli.evaluate", "export"))
+
+    data = commands.add_parser("data", help="prepare data sets")
+    actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)
+    prepare = actions.add_parser("prepare", help="read a public data set, split it by task, store it")
+    prepare.add_argument("name", help="gsm8k")
+    prepare.add_argument("--from", dest="source", default=None, metavar="DIR", help="local files (default: the hub)")
+    prepare.add_argument("--root", default="data", help="where to store (default: data)")
+    prepare.add_argument("--held-out", type=float, default=0.1, help="share of held-out tasks (default: 0.1)")
+    prepare.add_argument("--seed", type=int, default=0)
+    prepare.set_defaults(command=("troupe.cli.data", "prepare"))
+    return parser
+
+
+def _overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="config overrides, such as optim.lr=2e-5 (Hydra's grammar)"
+    )

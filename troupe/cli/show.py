@@ -1,0 +1,90 @@
+"""What a run shows in the terminal: the credit table, live progress, reports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from troupe.maths.statistics import Interval
+from troupe.training.credit import CreditRow
+from troupe.training.evaluation import Report
+
+__all__ = ["Display", "percent"]
+
+_TITLES = {"sft": "supervised fine-tuning", "rl": "reinforcement learning"}
+
+
+def percent(interval: Interval) -> str:
+    """`95.3 % [92.0, 97.3]`"""
+    return f"{100 * interval.mean:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+class Display:
+    """A progress callback of `AgentTrainer`. In a pipe or a log it prints a line now and then instead of bars."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False)
+        self._bars = Progress(
+            TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"), console=self.console,
+        )  # fmt: skip
+        self._tasks: dict[str, Any] = {}
+        self._said = 0.0
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.console.is_terminal:
+            self._bars.stop()
+
+    def say(self, text: object = "") -> None:
+        self.console.print(text)
+
+    def __call__(self, phase: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        if phase == "val":
+            kinds = {k.split("/")[1]: v for k, v in metrics.items() if k.endswith("/pass@1") and k.count("/") == 2}
+            parts = "  ".join(f"{kind} {100 * value:.0f} %" for kind, value in kinds.items())
+            self.say(f"held-out success after update {step}: [bold]{100 * metrics['val/pass@1']:.1f} %[/bold]   {parts}")
+            return
+        note = self._note(phase, metrics)
+        if self.console.is_terminal:
+            if phase not in self._tasks:
+                self._tasks[phase] = self._bars.add_task(_TITLES.get(phase, phase), total=total, note="")
+            self._bars.update(self._tasks[phase], completed=step, note=note)
+        elif time.monotonic() - self._said > 10 or step == total:
+            self._said = time.monotonic()
+            self.say(f"{_TITLES.get(phase, phase)} {step}/{total}   {note}")
+
+    @staticmethod
+    def _note(phase: str, metrics: Mapping[str, float]) -> str:
+        if phase == "sft":
+            return f"nll {metrics['sft/nll']:.3f}"
+        rewards = {k.split("/")[1]: v for k, v in metrics.items() if k.startswith("reward/") and k.endswith("/mean")}
+        team = metrics.get("workflow/final_success")
+        parts = [f"{agent} {value:.2f}" for agent, value in rewards.items()]
+        return "  ".join(([] if team is None else [f"team {team:.2f}"]) + parts)
+
+    def credit(self, rows: Sequence[CreditRow]) -> None:
+        """The credit table, printed once per run."""
+        table = Table("agent", "policy", "trained", "paid for", "compared by", "estimator", title="Who is paid for what")
+        for row in rows:
+            table.add_row(row.agent, row.policy, "yes" if row.trained else "no", row.reward, row.group, row.estimator)
+        self.say(table)
+
+    def reports(self, reports: Mapping[int, Report]) -> None:
+        """pass@1 by kind, after each validated update."""
+        if not reports:
+            return
+        kinds = reports[max(reports)].kinds()
+        table = Table("update", "all", *kinds, title="Held-out success (95 % interval)")
+        for update, report in sorted(reports.items()):
+            table.add_row(str(update), percent(report.success()), *(percent(report.success([k])) for k in kinds))
+        self.say(table)

@@ -1,0 +1,54 @@
+"""`troupe train workflow`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from troupe.config import Resolved, load
+from troupe.errors import ConfigError, did_you_mean
+from troupe.systems.workflow_rl.config import ALIASES, WorkflowRLConfig
+
+__all__ = ["preset_path", "resolve_config", "train_workflow"]
+
+_PRESETS = Path(__file__).parent.parent / "configs"
+
+
+def preset_path(name: str) -> Path:
+    """The YAML file of a named preset. Raises ConfigError with the names that exist."""
+    path = _PRESETS / f"{name}.yaml"
+    if not path.exists():
+        raise ConfigError(f"--preset {name!r} is not known{did_you_mean(name, [p.stem for p in _PRESETS.glob('*.yaml')])}")
+    return path
+
+
+def resolve_config(preset: str, files: Sequence[str], overrides: Sequence[str]) -> Resolved[WorkflowRLConfig]:
+    """Preset, files and overrides in one. `workflow=NAME` is short for `workflow.name=NAME`."""
+    spelled = [f"workflow.name={o.partition('=')[2]}" if o.startswith("workflow=") else o for o in overrides]
+    return load(WorkflowRLConfig, preset=preset_path(preset), files=files, overrides=spelled, aliases=ALIASES)
+
+
+def use_threads(config: WorkflowRLConfig) -> None:
+    """OpenMP reads its settings when torch is imported. A passive wait keeps idle threads off the other cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(config.trainer.threads))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def train_workflow(arguments: argparse.Namespace) -> int:
+    resolved = resolve_config(arguments.preset, arguments.config, arguments.overrides)
+    if arguments.print_config:
+        print(resolved.describe())
+        return 0
+    use_threads(resolved.config)
+    from troupe.cli.show import Display
+    from troupe.systems.workflow_rl.trainer import AgentTrainer
+
+    with Display() as display:
+        trainer = AgentTrainer(config=resolved.config, progress=display)
+        display.credit(trainer.credit_rows())
+        result = trainer.train()
+    display.reports(result.reports)
+    display.say(f"run folder: {result.folder}   weights: {result.parameter_hash[:16]}")
+    return 0

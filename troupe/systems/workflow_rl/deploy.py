@@ -1,0 +1,124 @@
+"""A trained team at work: loaded from a run, a checkpoint or a registry entry; asked, evaluated, exported.
+
+A *bundle* is what a team needs to run: `config.json`, `start/` (the model the policies stand on) and one
+`checkpoint_<update>/`. A run folder is one; so is what the registry holds.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from troupe.agents import AgentSpec
+from troupe.engines.local import LocalEngine
+from troupe.episode import Episode, Task
+from troupe.errors import StorageError
+from troupe.protocols import Workflow
+from troupe.stores.atomic import publish_folder, staged_folder
+from troupe.stores.checkpoints import CheckpointStore, resolve
+from troupe.systems.workflow_rl import setup
+from troupe.systems.workflow_rl.config import WorkflowRLConfig
+from troupe.training.credit import episode_metrics
+from troupe.training.evaluation import Report
+from troupe.training.rollout import Job, RolloutSettings, run_episodes_sync
+
+__all__ = ["LoadedTeam", "bundle", "export", "load_team"]
+
+
+@dataclass(frozen=True)
+class LoadedTeam:
+    """A team that can run. `source` is the checkpoint folder, or the start folder where nothing was trained yet."""
+
+    config: WorkflowRLConfig
+    cast: setup.Cast
+    engine: LocalEngine
+    make_workflow: Callable[[], Workflow]
+    source: Path
+
+    def attempt(self, tasks: Sequence[Task], n: int = 1, *, temperature: float, purpose: str, seed: int) -> list[Episode]:
+        """`n` episodes per task, in order. The noise is keyed by (seed, purpose, task, attempt)."""
+        jobs = [Job(task, k) for task in tasks for k in range(n)]
+        settings = RolloutSettings(
+            key=(seed, purpose),
+            purpose=purpose,
+            parallel=self.config.workflow.n_parallel_tasks,
+            timeout=self.config.workflow.timeout,
+        )
+        specs: dict[str, AgentSpec] = self.cast.specs(self.config, temperature)
+        return run_episodes_sync(jobs, self.make_workflow, self.engine, specs, settings)
+
+    def answer(self, task: Task, *, temperature: float = 0.0, seed: int = 0) -> Episode:
+        """One run on a task whose answer nobody knows: nothing is paid. The answer stands in `metadata["answer"]`."""
+        settings = RolloutSettings(key=(seed, "answer"), purpose="answer")
+        specs = self.cast.specs(self.config, temperature)
+        return run_episodes_sync([Job(task)], self.make_workflow, self.engine, specs, settings, pay=False)[0]
+
+    def evaluate(self, tasks: Sequence[Task], n: int = 1, *, temperature: float = 1.0, seed: int = 0) -> Report:
+        """Scores on tasks that have answers. Raises DataError for none."""
+        episodes = self.attempt(tasks, n, temperature=temperature, purpose="evaluate", seed=seed)
+        return Report.of(str(self.source), tasks, episodes, episode_metrics(episodes))
+
+
+def load_team(path: str | Path, workflow_class: Callable[..., Workflow] | None = None) -> LoadedTeam:
+    """The team of a run folder (its latest checkpoint), a `checkpoint_<step>` folder, `.../best_model.pt`, or a bundle.
+
+    Raises StorageError where there is none.
+    """
+    path = Path(path)
+    root, checkpoint = _locate(path)
+    config = WorkflowRLConfig.model_validate_json((root / "config.json").read_text())
+    torch.set_num_threads(config.trainer.threads)
+    known = setup.workflow_class_of(config.workflow.name) if workflow_class is None else workflow_class
+    name = config.workflow.name if workflow_class is None else None
+    make_workflow = setup.make_workflow_factory(known, config.workflow.args, name)
+    model = setup.base_model(config, (), root / "start")
+    team = setup.cast(config, make_workflow().agent_names, model)
+    if checkpoint is not None:
+        stored = CheckpointStore(checkpoint.parent).load(checkpoint)
+        for policy_name, policy in team.policies.items():
+            policy.load_state(stored.tensors[f"policy_{policy_name}"])
+            policy.version = stored.state["versions"][policy_name]
+    engine = LocalEngine(
+        team.policies, max_batch=config.rollout.max_batch, cache_bytes=config.rollout.cache_mb << 20
+    )
+    return LoadedTeam(config, team, engine, make_workflow, checkpoint or root / "start")
+
+
+def _locate(path: Path) -> tuple[Path, Path | None]:
+    """(folder with config.json and start/, checkpoint folder or None)."""
+    if (path / "config.json").exists() and (path / "start").exists():
+        found = CheckpointStore(path).latest()
+        return path, None if found is None else path / f"checkpoint_{found}"
+    checkpoint = resolve(path)
+    if not (checkpoint.parent / "config.json").exists() or not (checkpoint.parent / "start").exists():
+        raise StorageError(f"{path} is not the folder of a workflow run; give the folder that holds its config.json")
+    return checkpoint.parent, checkpoint
+
+
+def bundle(run: Path, checkpoint: Path | None, target: Path) -> Path:
+    """Copies what a team needs out of a run folder into `target`, whole or not at all; replaces an old one.
+
+    Without a checkpoint it is the team that RL started from.
+    """
+    with staged_folder(target.parent, target.name) as staged:
+        shutil.copy(run / "config.json", staged / "config.json")
+        shutil.copytree(run / "start", staged / "start")
+        if checkpoint is not None:
+            shutil.copytree(checkpoint, staged / checkpoint.name)
+        publish_folder(staged, target)
+    return target
+
+
+def export(team: LoadedTeam, folder: Path) -> list[Path]:
+    """Each policy as an ordinary Hugging Face model with merged weights, and `agents.json` (agent -> folder)."""
+    written = []
+    for name, policy in team.cast.policies.items():
+        policy.export(folder / name)
+        written.append(folder / name)
+    (folder / "agents.json").write_text(json.dumps(team.cast.agents, indent=2))
+    return written
