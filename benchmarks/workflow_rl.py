@@ -1,16 +1,17 @@
 """GRPO side by side with TRL: samples per CPU-second, in one process, on one thread.
 
-Both train the same start weights on the same word problems: 16 prompts x 8 samples per update, two minibatches of 64, at
-most 16 new tokens, temperature 1, AdamW at 1e-4, no KL term. One sample is one calculator call that is paid by what it
-computes. Passes alternate, so that whatever else the machine does meets both; the figure is CPU time, not wall time.
+Both train the same start weights on the same word problems: 16 prompts x 8 samples per update, two minibatches of 64,
+at most 16 new tokens, temperature 1, AdamW at 1e-4, no KL term. One sample is one calculator call that is paid by what
+it computes. Passes alternate, so that whatever else the machine does meets both; the figure is CPU time, not wall time.
 
-What is timed: from the end of a pass's first update to the end of its last one (the first holds the set-up, and here the
-check of the log-probs). Logging counts: `AgentTrainer` writes every episode and metric to disk, TRL reports to nothing.
-Left out on both sides: loading, validation, the last checkpoint.
+What is timed: from the end of a pass's first update to the end of its last one (the first holds the set-up, and here
+the check of the log-probs). Logging counts: `AgentTrainer` writes every episode and metric to disk, TRL reports to
+nothing. Left out on both sides: loading, validation, the last checkpoint.
 
-`AgentTrainer` skips rows whose advantages are all zero, since nothing can be learned from them, and cuts what is left into
-minibatches of about 64; TRL computes them. The passes "every row" keep them (by an entropy bonus of 1e-12), so that both
-sides do the same work.
+`AgentTrainer` skips rows whose advantages are all zero, since nothing can be learned from them, and cuts what is left
+into minibatches of about 64; TRL computes them. The passes "every row" keep them (by an entropy bonus of 1e-12). Those
+called "unshared" also compute each prompt once per sample in the update, as TRL does: the difference is what prefix
+sharing is worth here, with short answers that often agree.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class OneCall:
     """One agent, one turn: it writes `<call>12+30</call>` and is paid 1 if that computes to the answer."""
 
     agent_names = ("solver",)
-    credit: Mapping[str, str] = {"solver": "1 if its call computes to the right answer"}  # noqa: RUF012  (read only)
+    credit: Mapping[str, str] = {"solver": "1 if its call computes to the right answer"}
 
     def __init__(self, pay: Callable[[Task, str], float]) -> None:
         self.pay = pay
@@ -151,7 +152,7 @@ class Pass:
         return cls((len(ticks) - 1) * SAMPLES / (ticks[-1] - ticks[0]), statistics.fmean(rewards), learned)
 
 
-def troupe_pass(start: Path, tasks: Sequence[Task], seed: int, *, every_row: bool = False) -> Pass:
+def troupe_pass(start: Path, tasks: Sequence[Task], seed: int, *, every_row: bool = False, share: bool = True) -> Pass:
     """`AgentTrainer` on one agent, GRPO."""
     ticks: list[float] = []
     seen: list[Mapping[str, float]] = []
@@ -163,7 +164,7 @@ def troupe_pass(start: Path, tasks: Sequence[Task], seed: int, *, every_row: boo
     with tempfile.TemporaryDirectory() as folder:
         config = {
             "seed": seed,
-            "model": {"path": str(start)},
+            "model": {"path": str(start), "prefix_sharing": share},
             "data": {"train_batch_size": PROMPTS, "max_response_length": NEW_TOKENS},
             "rollout": {"n": GROUP},
             "algorithm": {
@@ -285,6 +286,7 @@ def main() -> None:
             "troupe": lambda: troupe_pass(start, tasks, options.seed),
             "trl": lambda: trl_pass(start, tasks, options.seed),
             "troupe, every row": lambda: troupe_pass(start, tasks, options.seed, every_row=True),
+            "troupe, unshared": lambda: troupe_pass(start, tasks, options.seed, every_row=True, share=False),
         },
         options.rounds,
     )
@@ -298,7 +300,9 @@ def main() -> None:
             f"{name:18} {figures['rate'][name]:6.0f} samples/CPU-s (median of {len(found)}), mean reward "
             f"{figures['reward'][name]:.3f}, learned from {learned:.0%} of the samples"
         )
-    for name in ("troupe", "troupe, every row"):
+    for name in passes:
+        if name == "trl":
+            continue
         found = figures["ratio"][name] = ratios(passes[name], passes["trl"])
         print(f"{name} / trl: {found['median']:.2f} (min {found['min']:.2f}, max {found['max']:.2f} over passes)")
     if options.json is not None:

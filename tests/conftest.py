@@ -1,5 +1,5 @@
-"""Builders that several shelves share: a tiny language model, episodes and batches of given tokens, an engine whose text
-does not determine its tokens."""
+"""Builders that several shelves share: a tiny language model, episodes and batches of given tokens, an engine whose
+text does not determine its tokens."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ def make_episode() -> Callable[..., Episode]:
 
 @pytest.fixture(scope="session")
 def make_batch() -> Callable[..., Batch]:
-    """`make_batch([(prompt, response), ...], policies=..., temperatures=...)`: one row each, advantages drawn by seed."""
+    """`make_batch([(prompt, response), ...], policies=..., temperatures=...)`: one row each, advantages drawn by
+    seed."""
 
     def build(
         rows: Sequence[tuple[Sequence[int], Sequence[int]]],

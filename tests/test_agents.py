@@ -59,7 +59,13 @@ def test_noise_is_a_function_of_key_and_position() -> None:
 
 
 def test_every_part_of_the_key_counts() -> None:
-    keys = [(0, 3, "t", 1, "a", 0), (1, 3, "t", 1, "a", 0), (0, 3, "t", 1, "b", 0), (0, 3, "t", 1, "a", 1), (0, 3, "t", "1", "a", 0)]
+    keys = [
+        (0, 3, "t", 1, "a", 0),
+        (1, 3, "t", 1, "a", 0),
+        (0, 3, "t", 1, "b", 0),
+        (0, 3, "t", 1, "a", 1),
+        (0, 3, "t", "1", "a", 0),
+    ]
     assert len({float(keyed_uniforms(key, 1)[0]) for key in keys}) == len(keys)
 
 
@@ -205,7 +211,11 @@ def test_two_continuations_of_one_reply_are_siblings(two_faced: Any) -> None:
         return team.episode.freeze()
 
     episode = only(play(two_faced(), talk))
-    assert [(step.parent, bool(step.info)) for step in episode.steps()] == [(None, False), ("a/0", False), ("a/0", False)]
+    assert [(step.parent, bool(step.info)) for step in episode.steps()] == [
+        (None, False),
+        ("a/0", False),
+        ("a/0", False),
+    ]
 
 
 def test_asking_again_continues_the_answer_that_was_kept(two_faced: Any) -> None:

@@ -49,7 +49,9 @@ def _episode(draw: st.DrawFn, number: int, fresh: Any) -> Episode:
             policy_version=i,
             sampling=Sampling(temperature=1.0 + i),
         )
-        steps.append(Step(f"{agent}/{i}", agent, parent, tokens=tokens, info=draw(st.sampled_from([{}, {"fork": True}]))))
+        steps.append(
+            Step(f"{agent}/{i}", agent, parent, tokens=tokens, info=draw(st.sampled_from([{}, {"fork": True}])))
+        )
     cuts = sorted(draw(st.lists(st.integers(0, len(steps)), max_size=2)))
     bounds = [0, *cuts, len(steps)]
     parts = [tuple(steps[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
@@ -135,7 +137,11 @@ class Move:
 
 
 moves = st.builds(
-    Move, st.sampled_from(sorted(AGENTS)), st.sampled_from(["new", "continue", "edited"]), st.integers(0, 2), st.booleans()
+    Move,
+    st.sampled_from(sorted(AGENTS)),
+    st.sampled_from(["new", "continue", "edited"]),
+    st.integers(0, 2),
+    st.booleans(),
 )
 
 

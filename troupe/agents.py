@@ -61,12 +61,11 @@ class PromptTooLong(EpisodeError):
 def keyed_uniforms(key: tuple[Any, ...], n: int) -> np.ndarray:
     """`n` uniforms in [0, 1), float64 `[n]`: the noise of one call, a function of its key alone.
 
-    The key is hashed (BLAKE2b, 128 bits) into the key of a Philox counter generator (Salmon et al. 2011), so calls are
-    independent streams and position i of a call is the same number whoever asks, and in whatever order.
+    They are the leading bits of SHAKE-128 (FIPS 202) of the key, so calls are independent streams, and position i of a
+    call is the same number whoever asks, in whatever order, and however many are asked for.
     """
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
-    bits = np.random.Philox(key=np.frombuffer(digest, dtype=np.uint64))
-    return np.random.Generator(bits).random(n)
+    bits = np.frombuffer(hashlib.shake_128(repr(key).encode()).digest(8 * n), dtype="<u8")
+    return (bits >> np.uint64(11)) * 2.0**-53
 
 
 # ---------------------------------------------------------------------------------------------- handles
@@ -212,7 +211,9 @@ class Wave:
         try:
             answers = await self.engine.generate([request for request, _ in wave])
             if len(answers) != len(wave):
-                raise TroupeError(f"the engine gave {len(answers)} answers to {len(wave)} requests; it must give one to each")
+                raise TroupeError(
+                    f"the engine gave {len(answers)} answers to {len(wave)} requests; it must give one to each"
+                )
         except Exception as error:
             self.failure = error
             for _, future in wave:
@@ -303,7 +304,8 @@ class Agent:
         if len(prompt) > spec.max_prompt_tokens:
             trajectory.stop_reason = StopReason.PROMPT_TOO_LONG
             raise PromptTooLong(
-                f"agent {self.name!r}: the prompt has {len(prompt)} tokens; data.max_prompt_length is {spec.max_prompt_tokens}"
+                f"agent {self.name!r}: the prompt has {len(prompt)} tokens, more than the {spec.max_prompt_tokens} of "
+                "data.max_prompt_length"
             )
         number, self._calls = self._calls, self._calls + 1
         sampling = Sampling(

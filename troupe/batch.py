@@ -54,8 +54,9 @@ class Batch:
 
     The names in use: `actions` (long), `mask` (float, 1 where the action was sampled by a policy), `rewards`, `values`,
     `terminated`, `truncated`, `old_logprobs`, `ref_logprobs`, `advantages`, `returns`, `targets`, `weights`,
-    `temperature` (what the token was sampled at), `version` and `group` (long, per token, since merged steps may differ). `inputs` is a mapping of its own: what the
-    model reads (`input_ids` for language, observations for environments).
+    `temperature` (what the token was sampled at), `version` and `group` (long, per token, since merged steps may
+    differ). `inputs` is a mapping of its own: what the model reads (`input_ids` for language, observations for
+    environments).
     """
 
     inputs: Mapping[str, Tensor]
@@ -158,7 +159,9 @@ def pack(
                 before: tuple[int, ...] = ()
                 if step.parent is not None:
                     if step.parent not in contexts:
-                        raise DataError(f"episode {episode.id!r}: step {step.id!r} names the unknown parent {step.parent!r}")
+                        raise DataError(
+                            f"episode {episode.id!r}: step {step.id!r} names the unknown parent {step.parent!r}"
+                        )
                     before = contexts[step.parent]
                 contexts[step.id] = (*before, *tokens.prompt_ids, *tokens.response_ids)
                 forks += bool(step.info.get("fork"))
@@ -226,8 +229,8 @@ def minibatches(
     """Shuffled minibatches of about `size` units, each unit once.
 
     `unit="row"` keeps rows whole (language); `unit="step"` makes every masked column its own row of one column
-    (environments without memory). `together[i]` is a group id per row: rows of one group stay side by side, which lets a
-    model compute a prefix that they share once; the groups are shuffled.
+    (environments without memory). `together[i]` is a group id per row: rows of one group stay side by side, which
+    lets a model compute a prefix that they share once; the groups are shuffled.
     """
     if unit == "step":
         batch = _flatten_steps(batch)

@@ -31,8 +31,8 @@ class GenerationRequest:
     `key` identifies the call among all calls of a run: (run seed, update, task, rollout, agent, call). Sampling noise
     is a function of the key and the position alone, and a synchronous engine sorts a wave by it, so that neither
     the arrival order nor the number of workers can change what is sampled. `parent` names the earlier generation whose
-    full sequence `prompt_ids` extends, so that an engine may continue its key-value cache. `messages` and `tools` say the
-    same as `prompt_ids`, for engines that take no token ids.
+    full sequence `prompt_ids` extends, so that an engine may continue its key-value cache. `messages` and `tools` say
+    the same as `prompt_ids`, for engines that take no token ids.
     """
 
     policy: str
@@ -86,7 +86,8 @@ class Engine(Protocol):
     def chat_format(self, policy: str) -> ChatFormat: ...
 
     async def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
-        """Answers in the order of the requests. What it raises ends the run: an engine that fails is a failed program."""
+        """Answers in the order of the requests. What it raises ends the run: an engine that fails is a failed
+        program."""
         ...
 
 
@@ -132,4 +133,3 @@ class TaskGenerator(Protocol):
     def generate(self, n: int) -> list[Task]: ...
 
     def __iter__(self) -> Iterator[Task]: ...
-

@@ -13,14 +13,14 @@ from importlib import import_module
 
 from troupe.errors import TroupeError, UserError
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     if arguments.command is None:
-        _parser().print_help()
+        parser().print_help()
         return 2
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -38,10 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="troupe", description="Train teams of agents.")
-    parser.set_defaults(command=None)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    root = argparse.ArgumentParser(prog="troupe", description="Train teams of agents.")
+    root.set_defaults(command=None)
+    commands = root.add_subparsers(title="commands", metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="train a three-agent team from nothing, and see whether it improved")
     demo.add_argument("--run-dir", default=None, help="run folder (default: runs/demo)")
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--checkpoint", required=True, metavar="RUN", help="run, checkpoint or registry folder")
     evaluate.add_argument("--data", default=None, help="`math` or a prepared data set (default: the run's own)")
     evaluate.add_argument("--data-root", default=None, help="folder of prepared data sets (default: the run's)")
-    evaluate.add_argument("--split", default="val")
+    evaluate.add_argument("--split", default="held_out", help="split of a prepared data set (default: held_out)")
     evaluate.add_argument("--size", type=int, default=256, help="tasks at most (default: 256)")
     evaluate.add_argument("-n", type=int, default=4, help="attempts per task, for pass@k (default: 4)")
     evaluate.add_argument("--temperature", type=float, default=1.0)
@@ -92,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--held-out", type=float, default=0.1, help="share of held-out tasks (default: 0.1)")
     prepare.add_argument("--seed", type=int, default=0)
     prepare.set_defaults(command=("troupe.cli.data", "prepare"))
-    return parser
+    return root
 
 
 def _overrides(parser: argparse.ArgumentParser) -> None:

@@ -17,9 +17,7 @@ def prepare(arguments: argparse.Namespace) -> int:
     if arguments.name not in preparers:
         raise ConfigError(f"there is no data set {arguments.name!r}{did_you_mean(arguments.name, preparers)}")
     registry = DatasetRegistry(Path(arguments.root))
-    counts = preparers[arguments.name](
-        arguments.source, registry, seed=arguments.seed, held_out=arguments.held_out
-    )
+    counts = preparers[arguments.name](arguments.source, registry, seed=arguments.seed, held_out=arguments.held_out)
     for name, count in counts.items():
         print(f"{name:>12}: {count}")
     print(f"stored under {Path(arguments.root) / arguments.name}; train on it with data.train={arguments.name}")

@@ -1,4 +1,5 @@
-"""`troupe demo`: tasks and imperfect demonstrations -> SFT -> RL with one reward per agent -> gate -> registry -> report.
+"""`troupe demo`: tasks and imperfect demonstrations -> SFT -> RL with one reward per agent -> gate -> registry ->
+report.
 
 Run again after an interruption, it continues; run again after its end, it decides and reports again without training.
 """
@@ -58,13 +59,15 @@ def demo(arguments: argparse.Namespace) -> int:
 def _announce(display: Display, folder: Path, shuffled: bool) -> None:
     held = (folder / "start" / "config.json").exists() or (folder / "sft").exists()
     display.say(
-        f"[bold]{'Continuing' if held else 'Training'} a team of three agents[/bold] (analyzer, executor with a calculator, "
-        f"verifier) in {folder}"
+        f"[bold]{'Continuing' if held else 'Training'} a team of three agents[/bold] "
+        f"(analyzer, executor with a calculator, verifier) in {folder}"
     )
     display.say("random weights -> imitation of an imperfect teacher -> reinforcement learning -> held-out comparison")
     display.say("It takes about five minutes on two cores. Ctrl-C is safe: the same command continues.")
     if shuffled:
-        display.say("[yellow]Negative control: training answers are permuted, so nothing can be learned from rewards.[/yellow]")
+        display.say(
+            "[yellow]Negative control: training answers are permuted, so nothing can be learned from rewards.[/yellow]"
+        )
 
 
 def _reports(result: TrainResult) -> tuple[Report, Report]:
@@ -121,7 +124,7 @@ def _summary(
             }
             for kind in after.kinds()
         ],
-        "machine": f"{platform.machine()}, {platform.python_implementation()} {platform.python_version()}, CPU, 1 thread",
+        "machine": f"{platform.machine()}, Python {platform.python_version()}, CPU, 1 thread",
         "seed": trainer.config.seed,
         "registry": production,
         "parameter_hash": result.parameter_hash,
@@ -133,7 +136,7 @@ def _commands(folder: Path) -> list[str]:
     return [
         f'.venv/bin/troupe ask {folder} "3x + 5 = 20"',
         f".venv/bin/troupe evaluate --checkpoint {folder} -n 8",
-        ".venv/bin/troupe train workflow workflow=math_tool --preset demo trainer.default_local_dir=runs/mine optim.lr=1e-4",
+        ".venv/bin/troupe train workflow --preset demo trainer.default_local_dir=runs/mine optim.lr=1e-4",
     ]
 
 

@@ -28,13 +28,15 @@ def evaluate(arguments: argparse.Namespace) -> int:
     data = team.config.data
     name = arguments.data or data.val or data.train
     if name == "math":
-        tasks = load_tasks(data, team.config.seed)[1]
+        tasks = load_tasks(data.model_copy(update={"train": "math", "val": None}), team.config.seed)[1]
     else:
         tasks = DatasetRegistry(Path(arguments.data_root or data.root)).load_dataset(name, arguments.split)
     tasks = tasks[: arguments.size]
     report = team.evaluate(tasks, arguments.n, temperature=arguments.temperature, seed=arguments.seed)
     ks = sorted({1, arguments.n} | {k for k in (2, 4, 8, 16, 32) if k < arguments.n})
-    table = Table("tasks", "n", *(f"pass@{k}" for k in ks), title=f"{team.source} on {name} (95 % intervals over tasks)")
+    table = Table(
+        "tasks", "n", *(f"pass@{k}" for k in ks), title=f"{team.source} on {name} (95 % intervals over tasks)"
+    )
     for kinds in [None, *([kind] for kind in report.kinds())]:
         chosen = [s for s in report.scores if kinds is None or s.kind in kinds]
         cells = [percent(report.success(kinds) if k == 1 else report.pass_at(k, kinds)) for k in ks]
@@ -59,7 +61,9 @@ def ask(arguments: argparse.Namespace) -> int:
     if not arguments.problem.strip():
         raise ConfigError('the problem is empty; write one in quotes, such as "3x + 5 = 20"')
     team = load_team(arguments.run)
-    episode = team.answer(Task("asked", "asked", arguments.problem), temperature=arguments.temperature, seed=arguments.seed)
+    episode = team.answer(
+        Task("asked", "asked", arguments.problem), temperature=arguments.temperature, seed=arguments.seed
+    )
     console = Console(highlight=False)
     console.print(conversation(episode))
     accepted = "accepted by the verifier" if episode.metrics.get("accepted") else "not accepted by the verifier"

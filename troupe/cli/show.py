@@ -52,7 +52,9 @@ class Display:
         if phase == "val":
             kinds = {k.split("/")[1]: v for k, v in metrics.items() if k.endswith("/pass@1") and k.count("/") == 2}
             parts = "  ".join(f"{kind} {100 * value:.0f} %" for kind, value in kinds.items())
-            self.say(f"held-out success after update {step}: [bold]{100 * metrics['val/pass@1']:.1f} %[/bold]   {parts}")
+            self.say(
+                f"held-out success after update {step}: [bold]{100 * metrics['val/pass@1']:.1f} %[/bold]   {parts}"
+            )
             return
         note = self._note(phase, metrics)
         if self.console.is_terminal:
@@ -74,7 +76,9 @@ class Display:
 
     def credit(self, rows: Sequence[CreditRow]) -> None:
         """The credit table, printed once per run."""
-        table = Table("agent", "policy", "trained", "paid for", "compared by", "estimator", title="Who is paid for what")
+        table = Table(
+            "agent", "policy", "trained", "paid for", "compared by", "estimator", title="Who is paid for what"
+        )
         for row in rows:
             table.add_row(row.agent, row.policy, "yes" if row.trained else "no", row.reward, row.group, row.estimator)
         self.say(table)

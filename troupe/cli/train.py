@@ -20,7 +20,9 @@ def preset_path(name: str) -> Path:
     """The YAML file of a named preset. Raises ConfigError with the names that exist."""
     path = _PRESETS / f"{name}.yaml"
     if not path.exists():
-        raise ConfigError(f"--preset {name!r} is not known{did_you_mean(name, [p.stem for p in _PRESETS.glob('*.yaml')])}")
+        raise ConfigError(
+            f"--preset {name!r} is not known{did_you_mean(name, [p.stem for p in _PRESETS.glob('*.yaml')])}"
+        )
     return path
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalEngine"]
 
+
 @dataclass(slots=True)
 class _Past:
     """Keys and values of a finished request: everything of its sequence but the last token."""
@@ -90,8 +91,8 @@ class LocalEngine:
         for request in requests:
             if len(request.prompt_ids) + request.sampling.max_tokens > room:
                 raise ConfigError(
-                    f"a prompt of {len(request.prompt_ids)} tokens and {request.sampling.max_tokens} new ones do not fit "
-                    f"the model's {room} positions; lower data.max_prompt_length or data.max_response_length"
+                    f"a prompt of {len(request.prompt_ids)} tokens and {request.sampling.max_tokens} new ones do not "
+                    f"fit the model's {room} positions; lower data.max_prompt_length or data.max_response_length"
                 )
         drafts = [Draft(request) for request in requests]
         if self.functional and supports(policy):
@@ -107,8 +108,8 @@ class LocalEngine:
 
     def _decoder(self, policy: Policy) -> FunctionalDecoder:
         version, decoder = self._decoders.get(policy.name, (-1, None))
-        if decoder is None:
-            decoder = FunctionalDecoder(policy)
+        if decoder is None or decoder.policy is not policy:  # a later snapshot may have an earlier one's name
+            version, decoder = -1, FunctionalDecoder(policy)
         elif version != policy.version:
             decoder.sync()
         if version != policy.version:
@@ -125,16 +126,14 @@ class LocalEngine:
         lengths = [len(draft.request.prompt_ids) for draft in drafts]
         context = max(lengths)
         columns = context + max(draft.request.sampling.max_tokens for draft in drafts)
-        cache = decoder.empty_cache(len(drafts), columns)
-        device = cache.keys.device
-        real = torch.tensor(lengths, device=device)
-        visible = torch.arange(columns, device=device)[None, :] >= (context - real)[:, None]
-        logits = torch.cat(
-            [
-                self._continue(decoder, drafts[:continued], pasts[:continued], cache, context, visible),
-                self._prefill(decoder, drafts[continued:], cache, continued, context),
-            ]
-        )
+        real = torch.tensor(lengths, device=decoder.embedding.device)
+        visible = torch.arange(columns, device=real.device)[None, :] >= (context - real)[:, None]
+        parts = []
+        if continued:
+            parts.append(self._continue(decoder, drafts[:continued], pasts[:continued], context, visible[:continued]))
+        if continued < len(drafts):
+            parts.append(self._prefill(decoder, drafts[continued:], context, columns))
+        cache, logits = Cache.join([cache for cache, _ in parts]), torch.cat([logits for _, logits in parts])
         self._roll(policy, decoder, drafts, cache, visible, logits, context, real)
 
     def _continue(
@@ -142,41 +141,34 @@ class LocalEngine:
         decoder: FunctionalDecoder,
         drafts: Sequence[Draft],
         pasts: Sequence[_Past | None],
-        cache: Cache,
         context: int,
         visible: Tensor,
-    ) -> Tensor:
+    ) -> tuple[Cache, Tensor]:
         """Copies what is known and feeds the last T tokens of every row, T the longest new suffix."""
-        if not drafts:
-            return torch.empty(0, len(decoder.head), device=cache.keys.device)
+        cache = decoder.empty_cache(*visible.shape)
+        new = 1
         for row, (draft, past) in enumerate(zip(drafts, pasts, strict=True)):
             assert past is not None
             start, known = context - len(draft.request.prompt_ids), past.cache.keys.shape[-1]
             cache.keys[:, row, :, :, start : start + known] = past.cache.keys
             cache.values[:, row, :, start : start + known] = past.cache.values
-        new = max(len(d.request.prompt_ids) - p.cache.keys.shape[-1] for d, p in zip(drafts, pasts, strict=True) if p)
-        new = min(new, context)
-        part = cache.rows(slice(0, len(drafts)))
-        return self._feed(decoder, [d.request.prompt_ids for d in drafts], part, context, new, visible[: len(drafts)])
+            new = max(new, len(draft.request.prompt_ids) - known)
+        return cache, self._feed(decoder, [d.request.prompt_ids for d in drafts], cache, context, new, visible)
 
     def _prefill(
-        self, decoder: FunctionalDecoder, drafts: Sequence[Draft], cache: Cache, first: int, context: int
-    ) -> Tensor:
+        self, decoder: FunctionalDecoder, drafts: Sequence[Draft], context: int, columns: int
+    ) -> tuple[Cache, Tensor]:
         """Computes each distinct prompt once and copies it to its rows."""
-        if not drafts:
-            return torch.empty(0, len(decoder.head), device=cache.keys.device)
         prompts = list(dict.fromkeys(draft.request.prompt_ids for draft in drafts))
         where = {prompt: i for i, prompt in enumerate(prompts)}
         width = max(map(len, prompts))
+        cache = decoder.empty_cache(len(prompts), columns)
         device = cache.keys.device
-        small = decoder.empty_cache(len(prompts), width)
         real = torch.tensor([len(p) for p in prompts], device=device)
         visible = torch.arange(width, device=device)[None, :] >= (width - real)[:, None]
-        logits = self._feed(decoder, prompts, small, width, width, visible)
+        logits = self._feed(decoder, prompts, cache.columns(slice(context - width, context)), width, width, visible)
         back = torch.tensor([where[draft.request.prompt_ids] for draft in drafts], device=device)
-        cache.keys[:, first:, :, :, context - width : context] = small.keys[:, back]
-        cache.values[:, first:, :, context - width : context] = small.values[:, back]
-        return logits[back]
+        return cache.rows(back), logits[back]
 
     def _feed(
         self,
@@ -219,8 +211,8 @@ class LocalEngine:
             going = [k for k, i in enumerate(live) if drafts[i].finish is None]
             if len(going) < COMPACT_BELOW * len(live) or not going:
                 ended = [k for k, i in enumerate(live) if drafts[i].finish is not None]
-                for k in ended:
-                    self._keep(policy, drafts[live[k]], cache, k, context)
+                block = cache.columns(slice(column)).rows(torch.tensor(ended, device=logits.device))
+                self._keep(policy, [drafts[live[k]] for k in ended], block, context)
                 if not going:
                     return
                 keep = torch.tensor(going, device=logits.device)
@@ -256,19 +248,24 @@ class LocalEngine:
             return None
         return past
 
-    def _keep(self, policy: Policy, draft: Draft, cache: Cache, row: int, context: int) -> None:
-        """Keeps the row's keys and values for a request that continues it. The last token was never fed."""
-        if not draft.request.id or self.cache_bytes == 0:
+    def _keep(self, policy: Policy, drafts: Sequence[Draft], cache: Cache, context: int) -> None:
+        """Keeps the rows' keys and values for requests that continue them. The last token was never fed.
+
+        The rows are views of one block, which lives until the last of them is dropped.
+        """
+        if self.cache_bytes == 0:
             return
-        ids = (*draft.request.prompt_ids, *draft.ids[:-1])
-        low = context - len(draft.request.prompt_ids)
-        high = low + len(ids)
-        past = _Past(
-            ids,
-            Cache(cache.keys[:, row, :, :, low:high].clone(), cache.values[:, row, :, low:high].clone()),
-        )
-        self._pasts[policy.name, policy.version, draft.request.id] = past
-        self._held += past.bytes
+        for row, draft in enumerate(drafts):
+            if not draft.request.id:
+                continue
+            ids = (*draft.request.prompt_ids, *draft.ids[:-1])
+            low = context - len(draft.request.prompt_ids)
+            high = low + len(ids)
+            past = _Past(ids, Cache(cache.keys[:, row, :, :, low:high], cache.values[:, row, :, low:high]))
+            key = (policy.name, policy.version, draft.request.id)
+            replaced = self._pasts.pop(key, None)
+            self._pasts[key] = past
+            self._held += past.bytes - (replaced.bytes if replaced else 0)
         while self._held > self.cache_bytes and self._pasts:
             _, dropped = self._pasts.popitem(last=False)
             self._held -= dropped.bytes

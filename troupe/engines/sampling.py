@@ -21,15 +21,17 @@ COMPACT_BELOW = 0.75
 def sample(logits: Tensor, temperature: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     """Draws one id per row by inverting the cumulative distribution at `uniforms [B]`.
 
-    `logits [B, V]` float32, `temperature [B]` (0: the most probable id). Returns ids `[B]` and the log-probs `[B]` of the
-    distribution that was drawn from. Inversion needs one uniform per token, so noise can be keyed per position; the
+    `logits [B, V]` float32, `temperature [B]` (0: the most probable id). Returns ids `[B]` and the log-probs `[B]` of
+    the distribution that was drawn from. Inversion needs one uniform per token, so noise can be keyed per position; the
     cumulative sum runs in float64, where 150,000 entries still resolve.
     """
     greedy = temperature <= 0
     logprobs = torch.log_softmax(logits / torch.where(greedy, 1.0, temperature)[:, None], -1)
-    cumulative = logprobs.double().exp().cumsum(-1)
+    cumulative = logprobs.exp().cumsum(-1, dtype=torch.float64)
     drawn = torch.searchsorted(cumulative, (uniforms * cumulative[:, -1])[:, None], right=True)[:, 0]
-    ids = torch.where(greedy, logits.argmax(-1), drawn.clamp_max(logits.shape[-1] - 1))
+    ids = drawn.clamp_max(logits.shape[-1] - 1)
+    if bool(greedy.any()):
+        ids = torch.where(greedy, logits.argmax(-1), ids)
     return ids, logprobs.gather(1, ids[:, None])[:, 0]
 
 

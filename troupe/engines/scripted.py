@@ -12,7 +12,8 @@ __all__ = ["ScriptedEngine"]
 
 
 class ScriptedEngine:
-    """Says `respond(request)` as the tokens of one chat format. It samples nothing, so it cannot be trained on-policy."""
+    """Says `respond(request)` as the tokens of one chat format. It samples nothing, so it cannot be trained
+    on-policy."""
 
     exact_tokens = False
 

@@ -35,7 +35,7 @@ _JSON_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
 _SAMPLE = (
     message("system", "be brief"),
     message("user", "3x + 5 = 20 "),
-    message("assistant", " (20-5)/3"),
+    message("assistant", " <think>so</think> (20-5)/3"),  # reasoning: some templates drop it
     message("tool", "5\n"),
     message("user", " and?"),
 )
@@ -66,7 +66,11 @@ class TemplateFormat:
         return (*self._ids(text), self.eos_id)
 
     def extend(
-        self, before: Sequence[Message], response_ids: Sequence[int], after: Sequence[Message], tools: Sequence[Tool] = ()
+        self,
+        before: Sequence[Message],
+        response_ids: Sequence[int],
+        after: Sequence[Message],
+        tools: Sequence[Tool] = (),
     ) -> tuple[int, ...] | None:
         ended = bool(response_ids) and response_ids[-1] == self.eos_id
         if self.by_message:
@@ -185,7 +189,8 @@ class TemplateFormat:
             full = self._render(_SAMPLE)
             tools_matter = self._render(_SAMPLE, [_SampleTool()]) != full
             wrapped = all(
-                part == str(m["content"]).join(self._wrapping(m["role"])) for part, m in zip(parts, _SAMPLE, strict=True)
+                part == str(m["content"]).join(self._wrapping(m["role"]))
+                for part, m in zip(parts, _SAMPLE, strict=True)
             )
         except Exception:  # as above: some templates refuse single messages
             return False
@@ -205,7 +210,8 @@ class _SampleTool:
 
 
 def _plain(said: Message) -> dict[str, Any]:
-    """Assistant messages keep tool calls inside their content, as they were sampled; templates must not add them twice."""
+    """Assistant messages keep tool calls inside their content, as they were sampled; templates must not add them
+    twice."""
     plain = dict(said)
     if plain.get("content") and plain.get("role") == "assistant":
         plain.pop("tool_calls", None)

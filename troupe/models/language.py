@@ -4,13 +4,17 @@ A `LanguageModel` is a Hugging Face causal LM with its tokenizer, and any number
 `Policy` is a name, a model and, where weights are not shared, an adapter. Rows of one batch are grouped by policy, one
 forward pass each: peft's mixed batches give gradients to the active adapter only.
 
-Where the default is used, model and tokenizer are built on the spot: a Qwen2-type LM of 0.6 M parameters and a byte-level BPE
-tokenizer, saved and loaded as ordinary Hugging Face files.
+Where the default is used, model and tokenizer are built on the spot: a Qwen2-type LM of 0.6 M parameters and a
+byte-level BPE tokenizer, saved and loaded as ordinary Hugging Face files.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,9 +97,10 @@ class LanguageModel(nn.Module):
 
     def hidden(self, input_ids: Tensor, position_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Final hidden states `[G, L, D]` of ids `[G, L]` under a boolean mask `[G, 1, L, L]`."""
-        output = self.backbone(
-            input_ids=input_ids, position_ids=position_ids, attention_mask=attention_mask, use_cache=False
-        )
+        with _recomputing(self.backbone):
+            output = self.backbone(
+                input_ids=input_ids, position_ids=position_ids, attention_mask=attention_mask, use_cache=False
+            )
         return output.last_hidden_state
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -140,13 +145,16 @@ class Policy:
         own = dict(self.named_parameters())
         if set(own) != set(state):
             odd = sorted(set(own) ^ set(state))[0]
-            raise UserError(f"policy {self.name!r}: the stored weights do not fit this model; first difference: {odd!r}")
+            raise UserError(
+                f"policy {self.name!r}: the stored weights do not fit this model; first difference: {odd!r}"
+            )
         for name, parameter in own.items():
             if parameter.shape != state[name].shape:
                 raise UserError(
                     f"policy {self.name!r}: {name!r} has shape {tuple(state[name].shape)} in the checkpoint and "
                     f"{tuple(parameter.shape)} in the model"
                 )
+        for name, parameter in own.items():  # all of them fit: nothing is half loaded
             parameter.copy_(state[name])
 
     def snapshot(self, name: str) -> Policy:
@@ -193,23 +201,61 @@ class ValueModel(nn.Module):
 
     def hidden(self, input_ids: Tensor, position_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """As `LanguageModel.hidden`."""
-        return self.body(
-            input_ids=input_ids, position_ids=position_ids, attention_mask=attention_mask, use_cache=False
-        ).last_hidden_state
+        with _recomputing(self.body):
+            output = self.body(
+                input_ids=input_ids, position_ids=position_ids, attention_mask=attention_mask, use_cache=False
+            )
+        return output.last_hidden_state
 
     def values(self, hidden: Tensor) -> Tensor:
         """Values `[...]` of hidden states `[..., D]`, float32."""
         return self.head(hidden.to(self.head.weight.dtype))[..., 0].float()
 
 
-def _write(network: Any, tokenizer: Any, folder: Path) -> None:
-    from safetensors import SafetensorError
+@contextlib.contextmanager
+def _recomputing(network: nn.Module) -> Iterator[None]:
+    """Lets layers that checkpoint their activations do so where gradients are wanted.
 
+    transformers asks each layer's training flag, which is off here (dropout), and must be off while decoding: a layer
+    that checkpoints refuses its cache. The flag of the layer alone switches nothing else on.
+    """
+    layers = [module for module in network.modules() if getattr(module, "gradient_checkpointing", False)]
+    for layer in layers:
+        layer.training = torch.is_grad_enabled()
     try:
-        network.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    except SafetensorError as error:  # wraps the operating system's error without its number
-        raise StorageError(f"{folder} cannot be written: {error}") from error
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """A local file is read and written at once; the bars are for downloads."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _write(network: Any, tokenizer: Any, folder: Path) -> None:
+    try:
+        with _without_bars():
+            network.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+    except Exception as error:  # safetensors and tokenizers hide the system's error in a text
+        found = re.search(r"os error (\d+)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+        if number is None:
+            raise
+        full = number in (errno.ENOSPC, errno.EDQUOT)
+        why = "the disk is full; free some space and run it again" if full else os.strerror(number)
+        raise StorageError(f"{folder} cannot be written: {why}") from error
 
 
 # ---------------------------------------------------------------------------------------------- building and loading
@@ -276,17 +322,20 @@ def build_tiny(corpus: Iterable[str], config: TinyConfig, seed: int) -> Language
 
 
 def load_language_model(path: str | Path, config: ModelConfig) -> LanguageModel:
-    """A model by Hugging Face name or local folder. Raises ConfigError where there is none, or it has no chat template."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """A model by Hugging Face name or local folder. Raises ConfigError where there is none, or it has no chat
+    template."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
 
     local = Path(path)
     if str(path).startswith((".", "/", "~")) and not (local.expanduser() / "config.json").exists():
         raise ConfigError(f"model.path={str(path)!r}: there is no config.json in that folder")
     source = str(local.expanduser()) if (local.expanduser() / "config.json").exists() else str(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
-        network = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, config.dtype))
-    except (OSError, ValueError) as error:
+        with _without_bars() if Path(source).is_dir() else contextlib.nullcontext():
+            tokenizer = _load_tokenizer(source)
+            network = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, config.dtype))
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"model.path={str(path)!r} cannot be loaded: {reason}") from error
     if tokenizer.chat_template is None:
@@ -296,6 +345,16 @@ def load_language_model(path: str | Path, config: ModelConfig) -> LanguageModel:
     if config.gradient_checkpointing:
         network.gradient_checkpointing_enable()
     return LanguageModel(network.to(resolve_device(config.device)).eval(), tokenizer)
+
+
+def _load_tokenizer(source: str) -> Any:
+    """The tokenizer as it was saved. `AutoTokenizer` reads every qwen2 folder as a Qwen2Tokenizer, with that one's
+    splitting rules and one token more, whatever the folder says: the embedded model would come back as another one."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    settings = Path(source) / "tokenizer_config.json"
+    ours = settings.exists() and json.loads(settings.read_text()).get("tokenizer_class") == "TokenizersBackend"
+    return (PreTrainedTokenizerFast if ours else AutoTokenizer).from_pretrained(source, padding_side="left")
 
 
 def resolve_device(name: str) -> torch.device:

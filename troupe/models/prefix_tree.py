@@ -41,102 +41,78 @@ class TreeLayout:
         return TreeLayout(*(getattr(self, name).to(device) for name in self.__slots__))
 
 
-def tree_layout(ids: Tensor, mask: Tensor, lengths: Sequence[int], *, share: bool = True, max_nodes: int = MAX_NODES) -> TreeLayout:
+def tree_layout(
+    ids: Tensor, mask: Tensor, lengths: Sequence[int], *, share: bool = True, max_nodes: int = MAX_NODES
+) -> TreeLayout:
     """Lays out rows `ids [B, T]` for the tokens where `mask [B, T]` is 1 (never in column 0).
 
     `share=False` makes every row a tree of its own, for models that take no custom mask or for very long rows.
     """
-    table, sampled = ids.cpu().numpy(), mask.cpu().numpy()
+    table, sampled = ids.cpu().numpy(), mask.cpu().numpy() > 0
     # A row is computed up to the token before its last sampled one: nothing after it predicts anything.
-    needed = [max(1, int(np.flatnonzero(sampled[i]).max(initial=0))) for i in range(len(lengths))]
-    trees = _grow(table, [min(n, m) for n, m in zip(lengths, needed, strict=True)], share, max_nodes)
-    width = max(len(tree.tokens) for tree in trees)
-    shape = (len(trees), width)
+    last = np.where(sampled, np.arange(table.shape[1]), 0).max(1)
+    needed = np.minimum(np.asarray(lengths), np.maximum(last, 1))
+    clusters = _clusters(table, needed, share, max_nodes)
+    width = max(cluster.nodes for cluster in clusters)
+    shape = (len(clusters), width)
     tokens, depth = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     sees = np.zeros((*shape, width), bool)
     sees[:, np.arange(width), np.arange(width)] = True  # a padded node sees itself: an empty row of scores gives NaN
-    paths: dict[int, tuple[int, np.ndarray]] = {}
-    for g, tree in enumerate(trees):
-        tokens[g, : len(tree.tokens)] = tree.tokens
-        depth[g, : len(tree.depth)] = tree.depth
-        for row, path in tree.paths:
-            nodes = np.asarray(path)
-            sees[g, nodes[:, None], nodes[None, :]] |= np.tri(len(nodes), dtype=bool)
-            paths[row] = (g * width, nodes)
+    node = np.zeros(table.shape, np.int64)  # flat index of each token's node
+    below = np.tri(width, dtype=bool)
+    for g, cluster in enumerate(clusters):
+        path, end = np.empty(0, np.int64), 0
+        for row, shared in zip(cluster.members, cluster.shared, strict=True):
+            new = slice(end, end + needed[row] - shared)  # the row's own nodes; the others are its predecessor's
+            tokens[g, new] = table[row, shared : needed[row]]
+            depth[g, new] = np.arange(shared, needed[row])
+            sees[g, new, new] = below[: new.stop - end, : new.stop - end]
+            path = path[:shared]
+            sees[g][new, path] = True
+            path = np.concatenate([path, np.arange(end, new.stop)])
+            node[row, : needed[row]] = g * width + path
+            end = new.stop
     rows, columns = np.nonzero(sampled)
-    before = np.empty(len(rows), np.int64)
-    for row in np.unique(rows):
-        offset, nodes = paths[int(row)]
-        chosen = rows == row
-        before[chosen] = offset + nodes[columns[chosen] - 1]
-    device = ids.device
-    parts = (tokens, depth, sees[:, None], rows, columns, before)
-    return TreeLayout(*(torch.from_numpy(part).to(device) for part in parts))
+    parts = (tokens, depth, sees[:, None], rows, columns, node[rows, columns - 1])
+    return TreeLayout(*(torch.from_numpy(part).to(ids.device) for part in parts))
 
 
-class _Tree:
-    """One trie in insertion order, so that ancestors come first."""
+@dataclass(slots=True)
+class _Cluster:
+    """Rows of one tree in lexicographic order, and how many tokens each shares with the one before it."""
 
-    __slots__ = ("children", "depth", "paths", "tokens")
-
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-        self.depth: list[int] = []
-        self.children: dict[tuple[int, int], int] = {}
-        self.paths: list[tuple[int, list[int]]] = []
-
-    def insert(self, row: int, ids: list[int]) -> None:
-        node, path = -1, []
-        for level, token in enumerate(ids):
-            child = self.children.get((node, token))
-            if child is None:
-                child = len(self.tokens)
-                self.children[node, token] = child
-                self.tokens.append(token)
-                self.depth.append(level)
-            path.append(child)
-            node = child
-        self.paths.append((row, path))
+    members: list[int]
+    shared: list[int]
+    nodes: int
 
 
-def _grow(table: np.ndarray, lengths: Sequence[int], share: bool, max_nodes: int) -> list[_Tree]:
-    rows = [table[i, :n].tolist() for i, n in enumerate(lengths)]
-    trees = []
-    for members, _ in _clusters(rows, share, max_nodes):
-        tree = _Tree()
-        for i in members:
-            tree.insert(i, rows[i])
-        trees.append(tree)
-    return trees
+def _clusters(table: np.ndarray, lengths: np.ndarray, share: bool, max_nodes: int) -> list[_Cluster]:
+    """Rows that share a prefix worth sharing.
 
-
-def _clusters(rows: Sequence[list[int]], share: bool, max_nodes: int) -> list[tuple[list[int], int]]:
-    """Rows that share a prefix worth sharing, each cluster with the number of its nodes.
-
-    In lexicographic order the longest prefix that a row shares with any other is the one it shares with a neighbour.
+    In lexicographic order the longest prefix that a row shares with any earlier one is that of its predecessor.
     """
-    clusters: list[tuple[list[int], int]] = []
-    previous: list[int] = []
-    for i in sorted(range(len(rows)), key=lambda i: rows[i]):
-        row = rows[i]
-        shared = _common(previous, row) if share else 0
-        if clusters and shared >= max(1, _MIN_SHARE * len(row)) and clusters[-1][1] + len(row) - shared <= max_nodes:
-            members, nodes = clusters[-1]
-            members.append(i)
-            clusters[-1] = (members, nodes + len(row) - shared)
+    rows = [row[:n] for row, n in zip(table.tolist(), lengths.tolist(), strict=True)]
+    order = sorted(range(len(rows)), key=rows.__getitem__)
+    common = _common(table[order], lengths[order]) if share else [0] * len(order)
+    clusters: list[_Cluster] = []
+    for i, shared in zip(order, common, strict=True):
+        size = len(rows[i])
+        own = size - shared
+        if clusters and shared >= max(1, _MIN_SHARE * size) and clusters[-1].nodes + own <= max_nodes:
+            clusters[-1].members.append(i)
+            clusters[-1].shared.append(shared)
+            clusters[-1].nodes += own
         else:
-            clusters.append(([i], len(row)))
-        previous = row
+            clusters.append(_Cluster([i], [0], size))
     return clusters
 
 
-def _common(a: list[int], b: list[int]) -> int:
-    n = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        n += 1
-    return n
+def _common(table: np.ndarray, lengths: np.ndarray) -> list[int]:
+    """How many tokens each row shares with the row before it; 0 for the first."""
+    same = np.zeros((len(table), table.shape[1] + 1), bool)
+    same[1:, :-1] = table[1:] == table[:-1]
+    until_difference = (~same).argmax(1)  # the last column never agrees
+    return np.minimum(until_difference, np.minimum(lengths, np.roll(lengths, 1))).tolist()
 
 
 def partition(
@@ -146,15 +122,14 @@ def partition(
 
     Rows that share a prefix stay together, and trees of like size meet, so that little is padded.
     """
-    table = ids.cpu().numpy()
-    clusters = _clusters([table[i, :n].tolist() for i, n in enumerate(lengths)], share, max_nodes)
+    clusters = _clusters(ids.cpu().numpy(), np.asarray(lengths), share, max_nodes)
     part: list[int] = []
     trees = 0
-    for members, nodes in sorted(clusters, key=lambda cluster: cluster[1]):  # ascending: the newest is the widest
-        if part and (trees + 1) * nodes > budget:
+    for cluster in sorted(clusters, key=lambda cluster: cluster.nodes):  # ascending: the newest is the widest
+        if part and (trees + 1) * cluster.nodes > budget:
             yield part
             part, trees = [], 0
-        part += members
+        part += cluster.members
         trees += 1
     if part:
         yield part

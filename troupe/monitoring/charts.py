@@ -1,15 +1,15 @@
 """Geometry of the report's charts: numbers in, positions out. The template draws them.
 
-Positions are per mille of the drawing area (x to the right, y downwards), which the page stretches to any width; strokes do not
-scale and labels are ordinary text beside it, so a chart reads as well on a phone as on a screen. Colours are
-names of CSS variables (`agent-0`, `ink`, `before`), so that both colour schemes share one drawing.
+Positions are per mille of the drawing area (x to the right, y downwards), which the page stretches to any width;
+strokes do not scale and labels are ordinary text beside it, so a chart reads as well on a phone as on a screen. Colours
+are names of CSS variables (`agent-0`, `ink`, `before`), so that both colour schemes share one drawing.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["Histogram", "Line", "Plot", "Series", "histogram", "line_plot", "number", "percent", "smooth", "ticks"]
@@ -54,6 +54,7 @@ class Plot:
     bars: tuple[dict[str, Any], ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
+    x_name: str
     legend: tuple[tuple[str, str], ...]  # (name, colour)
     hover: tuple[dict[str, Any], ...]
     label: str  # the chart in words, for those who do not see it
@@ -69,7 +70,7 @@ class Histogram:
     colour: str
     note: str = ""
     names: tuple[str, str] = ("first update", "last update")
-    integers: bool = field(default=False)
+    integers: bool = False
 
 
 def number(value: float) -> str:
@@ -84,8 +85,8 @@ def number(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """`61.3 %` of a share."""
-    return f"{100 * value:.1f} %"
+    """`61.3 %` of a share, with a space that does not break."""
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -117,7 +118,7 @@ def line_plot(
     in_view: Sequence[float] = (0.0,),
     x_name: str = "update",
 ) -> Plot:
-    """Lines over updates. `share`: values are shares, labelled as percentages; `in_view`: values that the axis must show.
+    """Lines over updates. `share`: values are shares, labelled as percentages; `in_view`: what the axis must show.
 
     Raises ValueError where no series has a point: an empty chart would say that nothing happened.
     """
@@ -136,6 +137,7 @@ def line_plot(
         bars=(),
         x_ticks=tuple((at_x(t) / 10, f"{t:g}") for t in _x_ticks(xs)),
         y_ticks=tuple((100 - at_y(t) / 10, f"{100 * t:g} %" if share else number(t)) for t in y_ticks),
+        x_name=x_name,
         legend=tuple((s.name, s.colour) for s in series if s.points and not s.faint),
         hover=tuple(_hover(series, xs, at_x, told, x_name)),
         label=_in_words(title, series, told, x_name),
@@ -143,41 +145,29 @@ def line_plot(
 
 
 def histogram(chart: Histogram) -> Plot:
-    """Shares of the values before and after, side by side: one pair of bars per value where there are few, else per bin.
+    """Shares of the values before and after, side by side: a pair of bars per value where there are few, else per bin.
 
     Raises ValueError where either side is empty.
     """
     if not chart.first or not chart.last:
         raise ValueError(f"the chart {chart.title!r} compares nothing")
-    labels, first, last = _counts(chart)
-    top = ticks(0, max(*first, *last), 3)[-1]
-    width = 1000 / len(labels)
-    bars = []
-    for i in range(len(labels)):
-        for k, shares in enumerate((first, last)):
-            height = 1000 * shares[i] / top
-            left = i * width + width * (0.14 + 0.37 * k)
-            bars.append(
-                {"x": round(left, 1), "y": round(1000 - height, 1), "width": round(width * 0.35, 1),
-                 "height": round(height, 1), "colour": ("before", chart.colour)[k]}
-            )  # fmt: skip
-    every = max(1, math.ceil(len(labels) / 8))
-    hover = [
-        {"p": round((i + 0.5) * width / 10, 2), "t": labels[i],
-         "v": [["before", chart.names[0], percent(first[i])], [chart.colour, chart.names[1], percent(last[i])]]}
-        for i in range(len(labels))
-    ]  # fmt: skip
+    bins = _bins(chart)
+    y_ticks = ticks(0, max(max(b.first, b.last) for b in bins), 3)
+    width = 1000 / len(bins)
+    middles = [(i + 0.5) * width / 10 for i in range(len(bins))]
+    every = math.ceil(len(bins) / 8)
+    means = [number(sum(side) / len(side)) for side in (chart.first, chart.last)]
     return Plot(
         title=chart.title,
         note=chart.note,
         lines=(),
-        bars=tuple(bars),
-        x_ticks=tuple(((i + 0.5) * width / 10, labels[i]) for i in range(0, len(labels), every)),
-        y_ticks=tuple((100 * t / top, f"{100 * t:g} %") for t in ticks(0, top, 3)),
+        bars=tuple(bar for at, b in zip(middles, bins, strict=True) for bar in _bars(b, at, width, y_ticks[-1], chart)),
+        x_ticks=tuple((at, b.tick) for at, b in zip(middles, bins, strict=True))[::every],
+        y_ticks=tuple((100 * t / y_ticks[-1], f"{100 * t:g} %") for t in y_ticks),
+        x_name="",
         legend=((chart.names[0], "before"), (chart.names[1], chart.colour)),
-        hover=tuple(hover),
-        label=f"{chart.title}: mean {number(_mean(chart.first))} in the {chart.names[0]}, "
-        f"{number(_mean(chart.last))} in the {chart.names[1]}",
+        hover=tuple(_bin_hover(b, at, chart) for at, b in zip(middles, bins, strict=True)),
+        label=f"{chart.title}: mean {means[0]} in the {chart.names[0]}, {means[1]} in the {chart.names[1]}",
     )
 
 
@@ -194,7 +184,7 @@ def _y_ticks(values: Sequence[float]) -> list[float]:
 def _x_ticks(xs: Sequence[float]) -> list[float]:
     if len(xs) <= 6:
         return list(xs)
-    return [t for t in ticks(xs[0], xs[-1], 5) if xs[0] <= t <= xs[-1] and t == int(t)]
+    return [t for t in ticks(xs[0], xs[-1], 6) if xs[0] <= t <= xs[-1] and t == int(t)]
 
 
 def _scale(low: float, high: float, *, flip: bool) -> Callable[[float], float]:
@@ -225,7 +215,11 @@ def _path(points: Sequence[Point]) -> str:
 
 
 def _hover(
-    series: Sequence[Series], xs: Sequence[float], at_x: Callable[[float], float], told: Callable[[float], str], x_name: str
+    series: Sequence[Series],
+    xs: Sequence[float],
+    at_x: Callable[[float], float],
+    told: Callable[[float], str],
+    x_name: str,
 ) -> list[dict[str, Any]]:
     tables: list[tuple[Series, Mapping[float, float], Mapping[float, str]]] = [
         (s, dict(s.points), {x: f" [{told(low)}, {told(high)}]" for x, low, high in s.band}) for s in series
@@ -241,36 +235,60 @@ def _hover(
 
 
 def _in_words(title: str, series: Sequence[Series], told: Callable[[float], str], x_name: str) -> str:
-    ends = [
-        f"{s.name} from {told(s.points[0][1])} at {x_name} {s.points[0][0]:g} to {told(s.points[-1][1])} at {s.points[-1][0]:g}"
-        for s in series
-        if s.points and not s.faint
-    ]
-    return f"{title}: {'; '.join(ends)}"
+    ends = [(s.name, *s.points[0], *s.points[-1]) for s in series if s.points and not s.faint]
+    said = [f"{name} from {told(a)} at {x_name} {x:g} to {told(b)} at {z:g}" for name, x, a, z, b in ends]
+    return f"{title}: {'; '.join(said)}"
 
 
 # ---------------------------------------------------------------------------------------------- histograms
 
 
-def _counts(chart: Histogram) -> tuple[list[str], list[float], list[float]]:
-    """Labels and the shares of both sides, in [0, 1]."""
+@dataclass(frozen=True, slots=True)
+class _Bin:
+    """A value or a range of values, and its share of both sides."""
+
+    tick: str
+    name: str
+    first: float
+    last: float
+
+
+def _bins(chart: Histogram) -> list[_Bin]:
     distinct = sorted({round(v, 3) for v in (*chart.first, *chart.last)})
     if len(distinct) <= 8:
-        shares = [[sum(round(v, 3) == d for v in side) / len(side) for d in distinct] for side in (chart.first, chart.last)]
-        return [f"{d:g}" for d in distinct], shares[0], shares[1]
+        return [_Bin(f"{d:g}", f"{d:g}", *(_share(side, d, d) for side in (chart.first, chart.last))) for d in distinct]
     low, high = distinct[0], distinct[-1]
-    width = max(1.0, math.ceil((high - low + 1) / 16)) if chart.integers else (high - low) / 16
-    bins = int((high - low) // width) + 1 if chart.integers else 16
-    placed = [[min(bins - 1, int((v - low) / width)) for v in side] for side in (chart.first, chart.last)]
-    shares = [[side.count(i) / len(side) for i in range(bins)] for side in placed]
-    return [_bin_label(low + i * width, width, chart.integers) for i in range(bins)], shares[0], shares[1]
+    width = float(math.ceil((high - low + 1) / 16)) if chart.integers else (high - low) / 16
+    count = int((high - low) // width) + 1 if chart.integers else 16
+    bins = []
+    for i in range(count):
+        start, end = low + i * width, low + (i + 1) * width
+        last = end - 1 if chart.integers else high if i == count - 1 else math.nextafter(end, start)
+        name = f"{start:g}" if start == last else f"{number(start)} to {number(last)}"
+        bins.append(_Bin(number(start), name, *(_share(side, start, last) for side in (chart.first, chart.last))))
+    return bins
 
 
-def _bin_label(start: float, width: float, integers: bool) -> str:
-    if integers:
-        return f"{start:g}" if width == 1 else f"{start:g}-{start + width - 1:g}"
-    return number(start + width / 2)
+def _share(values: Sequence[float], low: float, high: float) -> float:
+    """Share of the values in [low, high], rounded as the bins are."""
+    return sum(low <= round(value, 3) <= high for value in values) / len(values)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _bars(found: _Bin, middle: float, width: float, top: float, chart: Histogram) -> list[dict[str, Any]]:
+    wide = min(0.38 * width, 130)  # one value alone would otherwise fill the chart
+    left = 10 * middle - 1.025 * wide
+    return [
+        {
+            "x": round(left + k * 1.05 * wide, 1),
+            "y": round(1000 * (1 - share / top), 1),
+            "width": round(wide, 1),
+            "height": round(1000 * share / top, 1),
+            "colour": colour,
+        }
+        for k, (share, colour) in enumerate(((found.first, "before"), (found.last, chart.colour)))
+    ]
+
+
+def _bin_hover(found: _Bin, middle: float, chart: Histogram) -> dict[str, Any]:
+    first = ["before", chart.names[0], percent(found.first)]
+    return {"p": round(middle, 2), "t": found.name, "v": [first, [chart.colour, chart.names[1], percent(found.last)]]}

@@ -54,7 +54,9 @@ def _panel(part: Part, colour: str) -> RenderableType:
     if part.stopped:
         paid.append(f" · {part.stopped}", style="yellow")
     lines = [line for turn in part.turns for line in _turn(turn, colour)] or [Text("said nothing", style="dim")]
-    return Panel(Group(*lines), title=title, title_align="left", subtitle=paid, subtitle_align="right", border_style=colour)
+    return Panel(
+        Group(*lines), title=title, title_align="left", subtitle=paid, subtitle_align="right", border_style=colour
+    )
 
 
 def _turn(turn: Turn, colour: str) -> list[Text]:

@@ -27,7 +27,7 @@ class Example:
 
 
 def choose(before: Sequence[Episode], after: Sequence[Episode], count: int = 5) -> list[Example]:
-    """`count` tasks that both sides attempted: newly solved ones, but with one lost and one still failing if there are any.
+    """`count` tasks that both sides attempted: newly solved ones, and one lost and one still failing if there are any.
 
     Deterministic: the first tasks of each kind in the order in which they were stored.
     """

@@ -1,4 +1,4 @@
-"""The report's charts and observations, from rows of metrics. A chart that has nothing to show is the sentence that says so."""
+"""The report's charts and observations, from rows of metrics. A chart without data is the sentence that says so."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ __all__ = [
     "diagnostics",
     "distributions",
     "fine_tuning",
-    "learning",
+    "held_out",
     "observations",
+    "rewards",
     "time_split",
 ]
 
@@ -31,7 +32,7 @@ _SMOOTH_FROM = 24
 
 
 def points_of(rows: Rows, key: str, divided_by: str | None = None) -> Points:
-    """(step, value) of the rows that hold a finite value (NaN is stored as null), as a share of another key if asked."""
+    """(step, value) of the rows with a finite value (NaN is stored as null), as a share of another key if asked."""
     found = []
     for row in rows:
         value = row.get(key)
@@ -50,22 +51,24 @@ def _middle(rows: Rows, start: str, end: str) -> Iterable[str]:
     for row in rows:
         for key in row:
             if key.startswith(start) and key.endswith(end) and len(key) > len(start) + len(end):
-                yield key[len(start) : -len(end)]
+                yield key[len(start) : len(key) - len(end)]
 
 
 # ---------------------------------------------------------------------------------------------- learning
 
 
-def learning(run: RunFolder, colours: Mapping[str, str]) -> list[Panel]:
-    """Held-out success, all together and per kind, and the reward of each agent."""
-    panels: list[Panel] = []
+def held_out(run: RunFolder) -> list[Panel]:
+    """Success on the held-out tasks after some updates, all together and per kind."""
     if run.reports.value is None:
-        panels.append(f"Held-out success over training: {run.reports.why_not}")
-    else:
-        panels += _held_out(run.reports.value, run.metrics.value or ())
-    if run.metrics.value is None:
-        return [*panels, f"Reward of each agent: {run.metrics.why_not}"]
-    return [*panels, *_rewards(run.metrics.value, colours)]
+        return [f"Held-out success. {run.reports.why_not}"]
+    return _held_out(run.reports.value, run.metrics.value or ())
+
+
+def rewards(found: Found[Rows], colours: Mapping[str, str]) -> list[Panel]:
+    """The learning curve of each agent."""
+    if found.value is None:
+        return [f"Reward of each agent. {found.why_not}"]
+    return _rewards(found.value, colours)
 
 
 def _held_out(reports: Mapping[int, Report], rows: Rows) -> list[Panel]:
@@ -74,13 +77,13 @@ def _held_out(reports: Mapping[int, Report], rows: Rows) -> list[Panel]:
         kinds = sorted({kind for report in reports.values() for kind in report.kinds()})
         by_kind = [_success(reports, kind, f"agent-{(i + 3) % 8}", kind) for i, kind in enumerate(kinds)]
     except DataError as error:
-        return [f"Held-out success over training: {error}."]
+        return [f"Held-out success. This could not be computed: {error}."]
     sampled = Series("training tasks (sampled)", "before", points_of(rows, "workflow/final_success"))
     note = "Share of tasks solved; the band is the 95 % interval."
-    whole = line_plot("Held-out success", [sampled, total], note=note, share=True, in_view=(0.0, 1.0))
+    whole = line_plot("Held-out success", [sampled, total], note=note, share=True)
     if len(kinds) < 2:
         return [whole]
-    return [whole, line_plot("Held-out success by kind", by_kind, note=note, share=True, in_view=(0.0, 1.0))]
+    return [whole, line_plot("Held-out success by kind", by_kind, note=note, share=True)]
 
 
 def _success(reports: Mapping[int, Report], name: str, colour: str, kind: str | None) -> Series:
@@ -184,7 +187,7 @@ def diagnostics(found: Found[Rows], colours: Mapping[str, str]) -> list[Panel]:
     policies = list(dict.fromkeys(_middle(rows, "actor/grad_norm/", "")))
     return [
         _one(rows, "Entropy", "actor/entropy", "Nats per token; a fall to zero means that exploration has ended."),
-        _one(rows, "Clipped tokens", "actor/pg_clipfrac", "Share of tokens whose ratio left the trust region.", share=True),
+        _one(rows, "Clipped tokens", "actor/pg_clipfrac", "Share of tokens with a ratio out of bounds.", share=True),
         _one(rows, "Policy change", "actor/ppo_kl", "KL divergence from the sampling policy, in nats per token."),
         _several(rows, "Gradient norm", {p: f"actor/grad_norm/{p}" for p in policies}, {}, "Before clipping."),
         _several(
@@ -193,11 +196,18 @@ def diagnostics(found: Found[Rows], colours: Mapping[str, str]) -> list[Panel]:
         ),
         _rows_without_signal(rows),
         _several(
-            rows, "Response length", {a: f"response_length/{a}/mean" for a in colours}, colours, "Mean tokens per response."
+            rows, "Response length", {a: f"response_length/{a}/mean" for a in colours}, colours,
+            "Mean tokens per response.",
         ),
         _several(
             rows, "Episodes that broke", {o: f"episode/outcome/{o}" for o in ("truncated", "timeout", "error")},
-            {"truncated": "agent-1", "timeout": "agent-5", "error": "agent-4"}, "Share of each update's episodes.", share=True,
+            {"truncated": "agent-1", "timeout": "agent-5", "error": "agent-4"},
+            "Share of each update's episodes.", share=True,
+        ),
+        _several(
+            rows, "Tasks solved by", {o: f"batch/solve_{o}" for o in ("all", "partial", "none")},
+            {"all": "agent-2", "partial": "agent-0", "none": "before"},
+            "All, some or none of their attempts: only mixed groups teach.", share=True,
         ),
     ]  # fmt: skip
 
@@ -255,7 +265,11 @@ def observations(found: Found[Rows], agents: Sequence[str]) -> list[str]:
 
 
 def _mismatch(rows: Sequence[Mapping[str, Any]]) -> str:
-    gaps = [(row["training/rollout_logprob_diff_max"], row["step"]) for row in rows if row.get("training/rollout_logprob_diff_max") is not None]
+    gaps = [
+        (row["training/rollout_logprob_diff_max"], row["step"])
+        for row in rows
+        if row.get("training/rollout_logprob_diff_max") is not None
+    ]
     if not gaps:
         return "Sampled and recomputed log-probabilities were not compared in this run."
     gap, step = max(gaps)
@@ -280,7 +294,7 @@ class TimeSplit:
 
 
 def time_split(found: Found[Rows], total: float | None) -> list[TimeSplit] | str:
-    """Rollout and update time of all updates; what `total` holds beyond them is start-up, fine-tuning and validation."""
+    """Rollout and update time of all updates; the rest of `total` is start-up, fine-tuning and validation."""
     if found.value is None:
         return found.why_not
     rollout, update = (sum(y for _, y in points_of(found.value, f"time/{k}_s")) for k in ("rollout", "update"))

@@ -2,8 +2,9 @@
 
     write_report(Path("runs/math"), summary)      # -> runs/math/report.html
 
-The page holds its style, its script and its charts (SVG drawn here: a hundredth of what a chart library would add), follows the
-reader's light or dark scheme and fits a phone. Whatever a user or a model wrote is escaped.
+The page holds its style, its script and its charts, follows the reader's light or dark scheme and fits a phone. The
+charts are SVG drawn here: a chart library alone would be twenty times the size of the whole page. Whatever a user or a
+model wrote is escaped.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ def write_report(folder: Path, summary: Mapping[str, Any]) -> Path:
     """Writes `<folder>/report.html` whole or not at all, and returns its path.
 
     `summary` says what only the caller knows: `title`, `verdict` ("promoted" or "not promoted"), `reasons`,
-    `credit_table` (rows of `CreditRow` as dicts), `before`, `after` and `difference` (`Interval` as dicts, shares in [0, 1]),
-    `by_kind` (`kind`, `gated`, `before`, `after`), `seconds`, `cpu_seconds`, `machine`, `seed`, `registry`
-    ("name@version" or None) and `commands` (what to run next). Only `verdict` is required; what else is missing is said to
-    be missing. Everything else comes from the run folder. Raises DataError for another verdict, StorageError where
+    `credit_table` (rows of `CreditRow` as dicts), `before`, `after` and `difference` (`Interval` as dicts, shares in
+    [0, 1]), `by_kind` (`kind`, `gated`, `before`, `after`), `seconds`, `cpu_seconds`, `machine`, `seed`, `registry`
+    ("name@version" or None) and `commands` (what to run next). Only `verdict` is required; what else is missing is said
+    to be missing. Everything else comes from the run folder. Raises DataError for another verdict, StorageError where
     the page cannot be written.
     """
     folder = Path(folder)
@@ -66,7 +67,8 @@ def render_report(run: RunFolder, summary: Mapping[str, Any]) -> str:
         difference=measured(summary.get("difference")),
         facts=_facts(run, summary),
         kinds=_kinds(summary.get("by_kind") or ()),
-        learning=panels.learning(run, colours),
+        held_out=panels.held_out(run),
+        rewards=panels.rewards(run.metrics, colours),
         fine_tuning=panels.fine_tuning(run.sft),
         credit=summary.get("credit_table") or (),
         distributions=panels.distributions(run.updates, colours),
@@ -134,7 +136,7 @@ def _tasks(found: Found[TaskEpisodes]) -> dict[str, Any] | str:
     if not examples:
         return "The stored validation episodes before and after training share no task."
     return {
-        "update": tasks.update,
+        "after_update": tasks.update,
         "counts": count_changes(tasks.before, tasks.after),
         "examples": [_shown(example) for example in examples],
     }

@@ -140,7 +140,9 @@ def _task_episodes(folder: Path) -> TaskEpisodes:
     paths = _numbered(folder, r"episodes_(\d+)\.jsonl")
     last = max(paths, default=0)
     if 0 not in paths:
-        raise _Absent("Not recorded: val/episodes_0.jsonl, the episodes before training, is missing from the run folder")
+        raise _Absent(
+            "Not recorded: val/episodes_0.jsonl, the episodes before training, is missing from the run folder"
+        )
     if last == 0:
         raise _Absent("Not recorded: the run folder holds no validation episodes from after the first update")
     return TaskEpisodes(last, _episodes(paths[0]), _episodes(paths[last]))

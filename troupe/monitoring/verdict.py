@@ -56,9 +56,8 @@ def verdict(summary: Mapping[str, Any]) -> Verdict:
     """Raises DataError where `summary["verdict"]` is neither 'promoted' nor 'not promoted'."""
     said = summary.get("verdict")
     if said not in _VERDICTS:
-        raise DataError(
-            f"summary['verdict'] must be 'promoted' or 'not promoted', found {said!r}{did_you_mean(str(said), _VERDICTS)}"
-        )
+        hint = did_you_mean(str(said), _VERDICTS)
+        raise DataError(f"summary['verdict'] must be 'promoted' or 'not promoted', found {said!r}{hint}")
     promoted = said == "promoted"
     difference = measured(summary.get("difference"))
     outcome = _outcome(difference)
@@ -90,7 +89,8 @@ def _sentence(summary: Mapping[str, Any], difference: Measured | None, outcome: 
     if before is None or after is None:
         return "Success before and after training was not measured, so nothing can be said about improvement."
     tasks = f" {after.n:,}" if after.n else ""
-    told = f"Before training the team solved {percent(before.mean)} of{tasks} held-out tasks, after it {percent(after.mean)}."
+    rates = percent(before.mean), percent(after.mean)
+    told = f"Before training the team solved {rates[0]} of{tasks} held-out tasks, after it {rates[1]}."
     if difference is None or outcome == "unknown":
         return f"{told} The difference came without an interval, so it could be chance."
     gap = f"{points(difference.mean)} points [{points(difference.low or 0)}, {points(difference.high or 0)}]"

@@ -66,9 +66,11 @@ class DatasetRegistry:
         manifest = self.manifest(name, split)
         path = self.root / name / manifest["file"]
         content = path.read_bytes() if path.exists() else b""
+        lines = content.decode(errors="replace").splitlines()
+        tasks = [_read(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
         if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
             raise DataError(f"{path} is not the file that {split}.json describes; prepare the dataset again")
-        return [_read(line, f"{path}:{number}") for number, line in enumerate(content.decode().splitlines(), start=1)]
+        return tasks
 
     def manifest(self, name: str, split: str) -> dict[str, Any]:
         """`{"file", "rows", "sha256", "metadata"}` of one set."""
@@ -135,4 +137,4 @@ def _read(line: str, where: str) -> Task:
         record: Mapping[str, Any] = json.loads(line)
         return Task.from_dict(record)
     except (ValueError, DataError) as error:
-        raise DataError(f"{where}: not a stored task ({error})") from error
+        raise DataError(f"{where}: not a stored task ({error}); prepare the dataset again") from error

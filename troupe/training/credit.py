@@ -1,8 +1,8 @@
 """From episodes to advantages: who is paid what, and compared with whom.
 
 The unit of comparison is the trajectory where it alone is paid, and the step where steps have rewards of their own.
-A trajectory that nobody paid is counted and teaches nothing. `gae` runs along the sampled tokens of a trajectory in the order
-in which they were sampled, whichever rows they stand in: rows are how tokens are stored, not how time passes.
+A trajectory that nobody paid is counted and teaches nothing. `gae` runs along the sampled tokens of a trajectory in
+the order in which they were sampled, whichever rows they stand in: rows are how tokens are stored, not how time passes.
 """
 
 from __future__ import annotations
@@ -86,15 +86,28 @@ def assign(
     """
     if algorithm.adv_estimator == "gae":
         if values is None:
-            raise CreditError("adv_estimator=gae needs a critic's values; use grpo or another group estimator without one")
-        advantages, returns = _along_trajectories(episodes, batch, values, algorithm)
-        metrics = _advantage_metrics(batch, advantages)
-        if algorithm.normalize_advantages:
-            kept = advantages[batch["mask"].bool()]
+            raise CreditError(
+                "adv_estimator=gae needs a critic's values; use grpo or another group estimator without one"
+            )
+        advantages, returns, paid = _along_trajectories(episodes, batch, values, algorithm)
+        metrics = {"credit/unpaid_trajectories": float(len(_unpaid(episodes, batch)))}
+        metrics |= _advantage_metrics(batch, advantages)
+        if algorithm.normalize_advantages and bool(paid.any()):
+            kept = advantages[paid]
             scale = kept.std() + 1e-8 if len(kept) > 1 else torch.ones(())
-            advantages = (advantages - kept.mean()) / scale * batch["mask"]
+            advantages = (advantages - kept.mean()) / scale * paid
         return Credited(batch.with_columns(advantages=advantages, returns=returns), metrics, {})
     return _by_group(episodes, batch, algorithm, dict(baselines or {}))
+
+
+def _unpaid(episodes: Sequence[Episode], batch: Batch) -> set[tuple[int, int]]:
+    """(episode, trajectory) of what nobody paid."""
+    found = {(span.episode, span.trajectory) for span in batch.spans}
+    return {(e, t) for e, t in found if not _is_paid(episodes[e].trajectories[t])}
+
+
+def _is_paid(trajectory: Trajectory) -> bool:
+    return trajectory.reward is not None or trajectory.has_step_rewards
 
 
 # ---------------------------------------------------------------------------------------------- group estimators
@@ -106,21 +119,21 @@ def _by_group(
     units: dict[tuple[int, int, int], int] = {}  # (episode, trajectory, step or -1) -> unit
     samples: list[Sample] = []
     rewards: list[float] = []
-    unpaid = 0
+    unpaid = _unpaid(episodes, batch)
     where = torch.zeros(batch["mask"].shape, dtype=torch.long)  # unit + 1 of each sampled token; 0: none
     for span in batch.spans:
         episode, trajectory = episodes[span.episode], episodes[span.episode].trajectories[span.trajectory]
-        if trajectory.reward is None and not trajectory.has_step_rewards:
-            unpaid += span.step == 0
+        if (span.episode, span.trajectory) in unpaid:
             continue
         step = span.step if trajectory.has_step_rewards else -1
         unit = units.get((span.episode, span.trajectory, step))
         if unit is None:
             unit = units[span.episode, span.trajectory, step] = len(samples)
-            samples.append(_sample(episode, trajectory, max(step, 0)))
+            prompt = batch.inputs["input_ids"][span.row, : span.start]
+            samples.append(_sample(episode, trajectory, max(step, 0), prompt))
             rewards.append(trajectory.returns(algorithm.gamma)[max(step, 0)])
         where[span.row, span.start : span.start + span.length] = unit + 1
-    metrics = {"credit/unpaid_trajectories": float(unpaid)}
+    metrics = {"credit/unpaid_trajectories": float(len(unpaid))}
     if not samples:
         zeros = torch.zeros_like(batch["mask"])
         return Credited(batch.with_columns(advantages=zeros, group=where - 1), metrics, baselines)
@@ -142,15 +155,13 @@ def _by_group(
     return Credited(batch.with_columns(advantages=advantages, group=number[where]), metrics, baselines)
 
 
-def _sample(episode: Episode, trajectory: Trajectory, step: int) -> Sample:
-    tokens = trajectory.steps[step].tokens
-    seen = repr((trajectory.steps[step].parent, tokens.prompt_ids if tokens else ())).encode()
+def _sample(episode: Episode, trajectory: Trajectory, step: int, prompt: Tensor) -> Sample:
     turn = sum(len(t.steps) for t in episode.of(trajectory.agent)[: _attempt(episode, trajectory)]) + step
     return Sample(
         task=episode.group or episode.task_id,
         agent=trajectory.agent,
         turn=turn,
-        prompt_hash=hashlib.blake2b(seen, digest_size=8).hexdigest(),
+        prompt_hash=hashlib.blake2b(prompt.cpu().numpy().tobytes(), digest_size=8).hexdigest(),
     )
 
 
@@ -164,14 +175,18 @@ def _attempt(episode: Episode, trajectory: Trajectory) -> int:
 
 def _along_trajectories(
     episodes: Sequence[Episode], batch: Batch, values: Tensor, algorithm: AlgorithmConfig
-) -> tuple[Tensor, Tensor]:
-    """GAE along each trajectory's sampled tokens; `[B, T]` advantages and returns, zero outside of the mask."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """GAE along each paid trajectory's sampled tokens: `[B, T]` advantages, returns, and which tokens those are.
+
+    What was not paid keeps its value as its return, so that the critic learns nothing from it either.
+    """
+    unpaid = _unpaid(episodes, batch)
     by_trajectory: dict[tuple[int, int], list[Span]] = {}
     for span in batch.spans:
-        if span.length:
+        if (span.episode, span.trajectory) not in unpaid:
             by_trajectory.setdefault((span.episode, span.trajectory), []).append(span)
-    spans = list(by_trajectory.values())
-    width = max(sum(s.length for s in part) for part in spans)
+    spans = [part for part in by_trajectory.values() if any(span.length for span in part)]
+    width = max((sum(s.length for s in part) for part in spans), default=1)
     rows = torch.zeros(len(spans), width, dtype=torch.long)
     columns = torch.zeros(len(spans), width, dtype=torch.long)
     valid = torch.zeros(len(spans), width, dtype=torch.bool)
@@ -184,19 +199,19 @@ def _along_trajectories(
             rows[i, at : at + span.length] = span.row
             columns[i, at : at + span.length] = torch.arange(span.start, span.start + span.length)
             at += span.length
-            rewards[i, at - 1] += trajectory.steps[span.step].reward or 0.0
+            if at:  # a step that sampled nothing was led to by the token before it, if there was one
+                rewards[i, at - 1] += trajectory.steps[span.step].reward or 0.0
         rewards[i, at - 1] += trajectory.reward or 0.0
         ends[i, at - 1] = 1.0
         valid[i, :at] = True
     dense = values[rows, columns] * valid
     following = torch.nn.functional.pad(dense, (0, 1))[:, 1:]
-    scores = gae(
-        rewards, dense, following, ends, torch.zeros_like(ends), gamma=algorithm.gamma, lam=algorithm.lam
-    )
-    advantages, returns = torch.zeros_like(values), torch.zeros_like(values)
+    scores = gae(rewards, dense, following, ends, torch.zeros_like(ends), gamma=algorithm.gamma, lam=algorithm.lam)
+    advantages, returns, paid = torch.zeros_like(values), values.clone(), torch.zeros_like(values, dtype=torch.bool)
     advantages[rows[valid], columns[valid]] = scores[valid]
     returns[rows[valid], columns[valid]] = (scores + dense)[valid]
-    return advantages, returns
+    paid[rows[valid], columns[valid]] = True
+    return advantages, returns, paid
 
 
 # ---------------------------------------------------------------------------------------------- metrics

@@ -1,7 +1,7 @@
 """Reports and the gate: may this candidate replace the incumbent?
 
-Evaluation fails closed: no tasks, tasks that do not match, a score that is missing or not finite, each is a *failed* check
-with its reason, never a promotion.
+Evaluation fails closed: no tasks, tasks that do not match, a score that is missing or not finite, each is a *failed*
+check with its reason, never a promotion.
 """
 
 from __future__ import annotations
@@ -73,6 +73,9 @@ class Report:
         chosen = [score for score in self.scores if kinds is None or score.kind in kinds]
         if not chosen:
             raise DataError(f"report {self.name!r} holds no task{'' if kinds is None else f' of kinds {list(kinds)}'}")
+        for score in chosen:
+            if score.attempts < 1:
+                raise DataError(f"report {self.name!r}: task {score.task!r} was scored without an attempt")
         return chosen
 
     def to_dict(self) -> dict[str, Any]:

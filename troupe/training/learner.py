@@ -1,7 +1,7 @@
 """The gradient step. Every learner of the package passes through here: this file holds the only `.backward()`.
 
-One update runs micro-batches, each a closure that returns named scalar losses already divided by the counts of the *full*
-batch, so that their gradients add up to the full batch's whatever the cut. Language, boards and markets
+One update runs micro-batches, each a closure that returns named scalar losses already divided by the counts of the
+*full* batch, so that their gradients add up to the full batch's whatever the cut. Language, boards and markets
 differ in the closures, not in the step.
 """
 
@@ -123,9 +123,11 @@ class Learner:
 
     def _accumulate_apart(self, losses: Losses, apart: dict[str, list[Tensor]]) -> None:
         parameters = self.parameters()
+        live = [parameter for parameter in parameters if parameter.requires_grad]  # adapters: only the active one
         for name, loss in losses.items():
-            found = torch.autograd.grad(self._scaler.scale(loss), parameters, retain_graph=True, allow_unused=True)
-            gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+            found = torch.autograd.grad(self._scaler.scale(loss), live, retain_graph=True, allow_unused=True)
+            by_parameter = dict(zip(live, found, strict=True))
+            gradients = [torch.zeros_like(p) if (g := by_parameter.get(p)) is None else g for p in parameters]
             apart[name] = [a + g for a, g in zip(apart[name], gradients, strict=True)] if name in apart else gradients
 
     def _merge(self, apart: Mapping[str, Sequence[Tensor]]) -> None:
@@ -224,7 +226,8 @@ def adamw(
     weight_decay: float,
     **options: Any,
 ) -> OptimizerGroup:
-    """A group under AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101), fused kernel; `options` as `OptimizerGroup`."""
+    """A group under AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101), fused kernel; `options` as
+    `OptimizerGroup`."""
     named = dict(parameters)
     optimizer = torch.optim.AdamW(list(named.values()), lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
     return OptimizerGroup(named, optimizer, **options)

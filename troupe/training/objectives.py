@@ -42,8 +42,9 @@ class Meter:
 
 def _parts(batch: Batch, budget: int, at_least: int, share: bool) -> Iterator[tuple[str, Batch]]:
     """(policy, micro-batch): at most about `budget` tokens, and at least `at_least` parts where rows allow it."""
-    tokens = sum(row.length for row in batch.rows)
-    budget = max(1, min(budget, -(-tokens // at_least)))
+    if at_least > 1:
+        tokens = sum(row.length for row in batch.rows)
+        budget = max(1, min(budget, -(-tokens // at_least)))
     for policy, members in _members(batch).items():
         lengths = [batch.rows[i].length for i in members]
         for part in partition(batch.inputs["input_ids"][members], lengths, budget, share=share):
@@ -79,7 +80,9 @@ def language_policy(
             part = part.to(policy.model.device)
             losses = _policy_terms(policy, part, algorithm, whole, meter, share)
             if name in critics:
-                losses["value"] = critic.coefficient * _value_term(critics[name], part, critic, whole, algorithm, meter, share)
+                losses["value"] = critic.coefficient * _value_term(
+                    critics[name], part, critic, whole, algorithm, meter, share
+                )
             return losses
 
         yield closure
@@ -153,17 +156,13 @@ def supervised(
 
 
 @torch.no_grad()
-def recomputed_logprobs(
-    batch: Batch, policies: Mapping[str, Policy], *, budget: int, share: bool = True
-) -> Tensor:
+def recomputed_logprobs(batch: Batch, policies: Mapping[str, Policy], *, budget: int, share: bool = True) -> Tensor:
     """Log-probs `[B, T]` of the recorded tokens under `policies` as they are now."""
     return _gathered(batch, budget, share, lambda name, part: score(policies[name], part, share=share).logprobs)
 
 
 @torch.no_grad()
-def critic_values(
-    batch: Batch, critics: Mapping[str, ValueModel], *, budget: int, share: bool = True
-) -> Tensor:
+def critic_values(batch: Batch, critics: Mapping[str, ValueModel], *, budget: int, share: bool = True) -> Tensor:
     """Values `[B, T]` of the states before the recorded tokens."""
     return _gathered(batch, budget, share, lambda name, part: value(critics[name], part, share=share))
 

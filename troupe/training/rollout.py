@@ -7,7 +7,6 @@ recorded with its outcome and never stops its siblings; an engine that raises st
 from __future__ import annotations
 
 import asyncio
-import inspect
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,9 +108,7 @@ async def _run(
         return handle.freeze()
     truncated = handle.outcome is Outcome.TRUNCATED
     try:
-        paid = workflow.reward(job.task, handle)
-        if inspect.isawaitable(paid):
-            await paid
+        workflow.reward(job.task, handle)
     except UserError:
         raise
     except Exception as error:
@@ -132,7 +129,8 @@ def _adopt(handle: EpisodeHandle, returned: Any) -> None:
         handle.trajectories += [t for t in returned if id(t) not in known]
     elif returned is not handle:
         raise CreditError(
-            f"a workflow's run() must return None, its trajectories or a mapping of metrics; found {type(returned).__name__}"
+            "a workflow's run() must return None, its trajectories or a mapping of metrics; "
+            f"found {type(returned).__name__}"
         )
     if not any(t.steps for t in handle.trajectories):
         raise RuntimeError("the workflow ended without a single step: no agent was asked")

@@ -1,10 +1,10 @@
 """An imperfect teacher of the math team: it knows the worked solutions and spoils some of what it says.
 
-Demonstrations are episodes of the same workflow, spoken by this teacher through a scripted engine; so prompts, turns and
-retries look exactly as they will in training. `noise` is the chance that a plan or a calculator call is corrupted (another
-operator, another digit, swapped operands). It is the knob that leaves reinforcement learning something to do: without it
-supervised fine-tuning alone exceeds 90 %. The verifier is never spoiled: a team whose verifier is incompetent learns to
-ignore it.
+Demonstrations are episodes of the same workflow, spoken by this teacher through a scripted engine; so prompts, turns
+and retries look exactly as they will in training. `noise` is the chance that a plan or a calculator call is corrupted
+(another operator, another digit, swapped operands). It is the knob that leaves reinforcement learning something to
+do: without it supervised fine-tuning alone exceeds 90 %. The verifier is never spoiled: a team whose verifier is
+incompetent learns to ignore it.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 The loop ends on the verifier's word, never on the ground truth: a trained team runs the same in deployment. What each
 agent is paid for (document 004: one reward per agent), afterwards and by `reward` alone:
 
-    analyzer   1 when its plan, computed exactly, gives the right answer; a plan in prose is worth what the executor made of it
-    executor   0.7 for the right answer and 0.3 for the value that its plan has: wrong work is never worth more than right work
-    verifier   1 when its verdict agrees with the hidden truth about the answer that it saw
+    analyzer   1 when its plan, computed exactly, gives the right answer; a plan in prose is worth what the executor
+    made of it executor   0.7 for the right answer and 0.3 for the value that its plan has: wrong work is never worth
+    more than right work verifier   1 when its verdict agrees with the hidden truth about the answer that it saw
 
 Every attempt is a trajectory of its own, so a second plan's success does not pay for the first one's failure.
 """
@@ -31,8 +31,8 @@ _ANSWER = re.compile(r"<ans>(.*?)</ans>", re.DOTALL)
 PROMPTS: dict[str, dict[str, str]] = {
     "instruct": {
         "analyzer": (
-            "You plan the solution of a math problem. Reply with one arithmetic expression of numbers whose value is the "
-            "answer, between <ans> and </ans>, for example <ans>(20-5)/3</ans>. For several answers write several "
+            "You plan the solution of a math problem. Reply with one arithmetic expression of numbers whose value is "
+            "the answer, between <ans> and </ans>, for example <ans>(20-5)/3</ans>. For several answers write several "
             "expressions, separated by ', '."
         ),
         "executor": (
@@ -40,13 +40,14 @@ PROMPTS: dict[str, dict[str, str]] = {
             "between <ans> and </ans>."
         ),
         "verifier": (
-            "You check a proposed answer with the calculator tool, best by putting it back into the problem. Reply with "
-            "<ans>ok</ans> if it is right and <ans>bad</ans> if it is not."
+            "You check a proposed answer with the calculator tool, best by putting it back into the problem. Reply "
+            "with <ans>ok</ans> if it is right and <ans>bad</ans> if it is not."
         ),
     },
     "compact": {"analyzer": "plan", "executor": "compute", "verifier": "check"},
 }
-"""System prompts: `instruct` for instruction-tuned models, `compact` for models trained on this workflow from scratch."""
+"""System prompts: `instruct` for instruction-tuned models, `compact` for models trained on this workflow from
+scratch."""
 
 
 @dataclass(slots=True)
@@ -79,7 +80,7 @@ class MathToolWorkflow:
     """
 
     agent_names = ("analyzer", "executor", "verifier")
-    credit: Mapping[str, str] = {  # noqa: RUF012  (read only)
+    credit: Mapping[str, str] = {
         "analyzer": "1 if its plan computes to the right answer",
         "executor": "0.7 if the answer is right + 0.3 if it is what the plan computes to",
         "verifier": "1 if its verdict agrees with the hidden truth",
@@ -113,7 +114,7 @@ class MathToolWorkflow:
 
     async def run(self, problem: Problem, agents: Team) -> dict[str, float]:
         """Cycles until the verifier accepts. Returns metrics; the answer stands in the episode's metadata."""
-        asked = [message("system", self.prompts["analyzer"]), message("user", problem.prompt)]
+        asked: list[Message] = [message("system", self.prompts["analyzer"]), message("user", problem.prompt)]
         for _ in range(self.max_refinement_iterations):
             attempt = await self._attempt(problem, agents, asked)
             self._attempts.append(attempt)

@@ -65,8 +65,8 @@ class PolicyConfig(Frozen):
     train: list[str] | None = None
     """Agents that learn; all by default. The others act from their policies as they stand."""
     mode: Literal["joint", "separate"] = "joint"
-    """`joint` updates with the rows of all trained agents; `separate` trains one agent per phase, at equal total budget,
-    while the others act from a snapshot taken at the start of the phase."""
+    """`joint` updates with the rows of all trained agents; `separate` trains one agent per phase, at equal total
+    budget, while the others act from a snapshot taken at the start of the phase."""
 
 
 class WorkflowRLConfig(Frozen):
@@ -90,8 +90,8 @@ class WorkflowRLConfig(Frozen):
         compares = self.algorithm.adv_estimator in ("grpo", "dr_grpo", "rloo", "reinforce_pp_baseline")
         if compares and self.rollout.n == 1 and self.algorithm.group != "by_task":
             raise ValueError(
-                f"algorithm.adv_estimator={self.algorithm.adv_estimator} compares attempts, but rollout.n=1 gives every group "
-                "one member; write rollout.n=8, or adv_estimator=gae"
+                f"algorithm.adv_estimator={self.algorithm.adv_estimator} compares attempts, but rollout.n=1 gives every "
+                "group one member; write rollout.n=8, or adv_estimator=gae"
             )
         if self.data.shuffle_answers and self.trainer.val_only:
             raise ValueError("data.shuffle_answers changes training only; trainer.val_only would ignore it")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
 from troupe.agents import AgentSpec
 from troupe.engines.local import LocalEngine
@@ -40,7 +41,9 @@ class LoadedTeam:
     make_workflow: Callable[[], Workflow]
     source: Path
 
-    def attempt(self, tasks: Sequence[Task], n: int = 1, *, temperature: float, purpose: str, seed: int) -> list[Episode]:
+    def attempt(
+        self, tasks: Sequence[Task], n: int = 1, *, temperature: float, purpose: str, seed: int
+    ) -> list[Episode]:
         """`n` episodes per task, in order. The noise is keyed by (seed, purpose, task, attempt)."""
         jobs = [Job(task, k) for task in tasks for k in range(n)]
         settings = RolloutSettings(
@@ -71,7 +74,12 @@ def load_team(path: str | Path, workflow_class: Callable[..., Workflow] | None =
     """
     path = Path(path)
     root, checkpoint = _locate(path)
-    config = WorkflowRLConfig.model_validate_json((root / "config.json").read_text())
+    try:
+        config = WorkflowRLConfig.model_validate_json((root / "config.json").read_text())
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = ": ".join([*filter(None, [".".join(map(str, first["loc"]))]), first["msg"]])
+        raise StorageError(f"{root / 'config.json'} is not the config of a workflow run ({why})") from error
     torch.set_num_threads(config.trainer.threads)
     known = setup.workflow_class_of(config.workflow.name) if workflow_class is None else workflow_class
     name = config.workflow.name if workflow_class is None else None
@@ -83,9 +91,7 @@ def load_team(path: str | Path, workflow_class: Callable[..., Workflow] | None =
         for policy_name, policy in team.policies.items():
             policy.load_state(stored.tensors[f"policy_{policy_name}"])
             policy.version = stored.state["versions"][policy_name]
-    engine = LocalEngine(
-        team.policies, max_batch=config.rollout.max_batch, cache_bytes=config.rollout.cache_mb << 20
-    )
+    engine = LocalEngine(team.policies, max_batch=config.rollout.max_batch, cache_bytes=config.rollout.cache_mb << 20)
     return LoadedTeam(config, team, engine, make_workflow, checkpoint or root / "start")
 
 

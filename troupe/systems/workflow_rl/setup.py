@@ -42,7 +42,9 @@ class Cast:
 
     def specs(self, config: WorkflowRLConfig, temperature: float) -> dict[str, AgentSpec]:
         sampling = Sampling(max_tokens=config.data.max_response_length, temperature=temperature)
-        return {name: AgentSpec(policy, sampling, config.data.max_prompt_length) for name, policy in self.agents.items()}
+        return {
+            name: AgentSpec(policy, sampling, config.data.max_prompt_length) for name, policy in self.agents.items()
+        }
 
     def with_agents(self, changed: Mapping[str, str], policies: Mapping[str, Policy]) -> Cast:
         """The same cast with some agents played by other policies."""
@@ -64,7 +66,9 @@ def make_workflow_factory(
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         for key in merged:
             if key not in parameters:
-                raise ConfigError(f"workflow.args.{key}: {workflow_class} takes no such argument{did_you_mean(key, parameters)}")
+                raise ConfigError(
+                    f"workflow.args.{key}: {workflow_class.__name__} takes no such argument{did_you_mean(key, parameters)}"
+                )
     try:
         workflow_class(**merged)
     except TypeError as error:
@@ -89,10 +93,16 @@ def base_model(config: WorkflowRLConfig, tasks: Sequence[Task], folder: Path | N
         return load_language_model(folder, config.model)
     if config.model.path is not None:
         return load_language_model(config.model.path, config.model)
+    import torch
+
     from troupe.models.language import resolve_device
 
     model = build_tiny(corpus_of(tasks, config.workflow.name), config.model.tiny, config.seed)
     model.network.to(resolve_device(config.model.device))
+    for parameter in model.network.parameters():  # no buffers: a loaded model has float32 rotary frequencies, too
+        parameter.data = parameter.data.to(getattr(torch, config.model.dtype))
+    if config.model.gradient_checkpointing:
+        model.network.gradient_checkpointing_enable()
     return model
 
 

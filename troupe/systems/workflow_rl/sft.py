@@ -63,7 +63,8 @@ def fine_tune(
     share: bool,
     progress: Callable[[str, int, int, Mapping[str, float]], None],
 ) -> None:
-    """Minimises the NLL of the demonstrations' assistant tokens, in place; resumes from `folder` where it was stopped."""
+    """Minimises the NLL of the demonstrations' assistant tokens, in place; resumes from `folder` where it was
+    stopped."""
     store = CheckpointStore(folder, keep_last=1)
     batch = pack(episodes, pad_id=policy.model.tokenizer.pad_token_id)
     by_episode: dict[int, list[int]] = {}

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["remember_config", "restore", "save", "save_start"]
 
-_MAY_CHANGE = {"total_epochs", "total_steps", "save_freq", "keep_last", "logger", "resume", "default_local_dir", "val_only"}
+_MAY_CHANGE = {
+    "total_epochs",
+    "total_steps",
+    "save_freq",
+    "keep_last",
+    "logger",
+    "resume",
+    "default_local_dir",
+    "val_only",
+}
 """Keys of `trainer` that a continued run may set anew; any other change would make it another run."""
 
 
@@ -27,10 +36,17 @@ def remember_config(folder: Path, config: WorkflowRLConfig) -> None:
     path = folder / "config.json"
     ours = config.model_dump(mode="json")
     if path.exists():
-        theirs = json.loads(path.read_text())
+        try:
+            theirs = json.loads(path.read_text())
+        except ValueError as error:
+            raise StorageError(
+                f"{path} is not a run's config ({error}); restore it or use another run folder"
+            ) from error
         for key, was, now in _differences(theirs, ours):
             if not (key.startswith("trainer.") and key.split(".")[1] in _MAY_CHANGE):
-                raise StorageError(f"{folder} was begun with {key}={was!r}, this run has {now!r}; use another run folder")
+                raise StorageError(
+                    f"{folder} was begun with {key}={was!r}, this run has {now!r}; use another run folder"
+                )
     write_atomic(path, json.dumps(ours, indent=2, sort_keys=True).encode())
 
 
@@ -52,7 +68,7 @@ def save(run: AgentTrainer, metrics: Mapping[str, float]) -> None:
     """A checkpoint of the run as it stands between two updates."""
     tensors = {f"policy_{name}": policy.state() for name, policy in run.policies.items()}
     tensors |= {f"critic_{name}": dict(critic.state_dict()) for name, critic in run.critics.items()}
-    tensors |= {f"frozen_{name}": policy.state() for name, policy in getattr(run, "frozen", {}).items()}
+    tensors |= {f"frozen_{name}": policy.state() for name, policy in run.frozen.items()}
     latest = run.reports.get(max(run.reports, default=-1))
     scored = {} if latest is None else {"val/pass@1": latest.success().mean}
     run.store.save(
@@ -64,6 +80,7 @@ def save(run: AgentTrainer, metrics: Mapping[str, float]) -> None:
             "learner": run.learner.state_dict(),
             "baselines": run.baselines,
             "versions": {name: policy.version for name, policy in run.policies.items()},
+            "frozen_versions": {name: policy.version for name, policy in run.frozen.items()},
             "episodes": run.episodes.offset,
             "tracker": run.tracker.offset,
             "reports": {str(update): report.to_dict() for update, report in run.reports.items()},
@@ -93,6 +110,7 @@ def restore(run: AgentTrainer) -> bool:
             name = group.removeprefix("frozen_")
             frozen[name] = run.policies[name].snapshot(f"{name}@frozen")
             frozen[name].load_state(checkpoint.tensors[group])
+            frozen[name].version = stored["frozen_versions"][name]
     if run.phase >= 0:
         run.enter_phase(frozen)
     run.episodes.truncate(stored["episodes"])

@@ -6,15 +6,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from troupe.episode import Task
-from troupe.errors import DataError
+from troupe.errors import DataError, did_you_mean
 from troupe.systems.workflow_rl.config import DataConfig
 from troupe.tasks.datasets import DatasetRegistry
 from troupe.tasks.math import MathProblemGenerator
 from troupe.tasks.splits import disjoint, fingerprint
 
-__all__ = ["load_tasks", "permuted_answers"]
+__all__ = ["load_tasks", "permuted_answers", "without_overlong"]
 
 
 def load_tasks(config: DataConfig, seed: int) -> tuple[list[Task], list[Task]]:
@@ -29,7 +30,9 @@ def load_tasks(config: DataConfig, seed: int) -> tuple[list[Task], list[Task]]:
         train = [task for task in train if task.id not in held]
     train = list({task.id: task for task in train}.values())
     if not train or not val:
-        raise DataError(f"data.train={config.train!r} gives {len(train)} training and {len(val)} held-out tasks; both are needed")
+        raise DataError(
+            f"data.train={config.train!r} gives {len(train)} training and {len(val)} held-out tasks; both are needed"
+        )
     return (permuted_answers(train, seed) if config.shuffle_answers else train), val
 
 
@@ -37,16 +40,22 @@ def _load(name: str, config: DataConfig, seed: int) -> tuple[list[Task], list[Ta
     if name == "math":
         return _generated(config, seed)
     registry = DatasetRegistry(Path(config.root))
+    if name not in registry.names():
+        raise DataError(
+            f"there are no tasks called {name!r} (data.train, data.val): not under data.root={config.root!r}"
+            f"{did_you_mean(name, ['math', *registry.names()])}; prepare them with `troupe data prepare`, or write math"
+        )
     rng = random.Random(seed)
     parts = []
-    for split, size in (("train", config.train_size), ("val", config.val_size)):
+    for split, size in (("train", config.train_size), ("held_out", config.val_size)):
         rows = registry.load_dataset(name, split)
         parts.append(rng.sample(rows, min(size, len(rows))))
     return parts[0], parts[1]
 
 
 def _generated(config: DataConfig, seed: int) -> tuple[list[Task], list[Task]]:
-    """Generated problems. The held-out set has each kind's exact share, so that a gate over some kinds has a known size."""
+    """Generated problems. The held-out set has each kind's exact share, so that a gate over some kinds has a known
+    size."""
     kinds = config.kinds or {"linear": 1.0, "word": 1.0}
     val: list[Task] = []
     for i, (kind, weight) in enumerate(kinds.items()):
@@ -62,6 +71,11 @@ def _generated(config: DataConfig, seed: int) -> tuple[list[Task], list[Task]]:
         if len(train) == config.train_size:
             break
     return list(train.values()), val
+
+
+def without_overlong(tasks: Sequence[Task], tokenizer: Any, limit: int) -> list[Task]:
+    """The tasks whose problem alone has at most `limit` tokens."""
+    return [task for task in tasks if len(tokenizer.encode(task.prompt, add_special_tokens=False)) <= limit]
 
 
 def permuted_answers(tasks: Sequence[Task], seed: int) -> list[Task]:

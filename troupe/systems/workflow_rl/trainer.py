@@ -25,7 +25,7 @@ from troupe.stores.state import parameter_hash
 from troupe.stores.tracking import Tracker
 from troupe.systems.workflow_rl import setup, sft, state
 from troupe.systems.workflow_rl.config import ALIASES, WorkflowRLConfig
-from troupe.systems.workflow_rl.tasks import load_tasks
+from troupe.systems.workflow_rl.tasks import load_tasks, without_overlong
 from troupe.training.credit import CreditRow, assign, episode_metrics, trainable
 from troupe.training.evaluation import Report
 from troupe.training.learner import Learner, OptimizerGroup, adamw, cosine_with_warmup
@@ -72,16 +72,23 @@ class AgentTrainer:
         self.folder = Path(self.config.trainer.default_local_dir)
         name = self.config.workflow.name
         self.workflow_class = workflow_class or setup.workflow_class_of(name)
-        known = name if self.workflow_class is setup.WORKFLOWS.get(name) else None
+        known = self._known = name if self.workflow_class is setup.WORKFLOWS.get(name) else None
         self.make_workflow = setup.make_workflow_factory(
             self.workflow_class, {**self.config.workflow.args, **(workflow_args or {})}, known
         )
-        train, val = load_tasks(self.config.data, self.config.seed) if train_dataset is None or val_dataset is None else ([], [])
+        train, val = (
+            load_tasks(self.config.data, self.config.seed) if train_dataset is None or val_dataset is None else ([], [])
+        )
         self.train_tasks = list(train_dataset) if train_dataset is not None else train
         self.val_tasks = list(val_dataset) if val_dataset is not None else val
         if not self.train_tasks or not self.val_tasks:
             raise ConfigError("the training or validation data set is empty; nothing could be learned or measured")
         self.progress: Progress = progress or (lambda phase, step, total, metrics: None)
+        self.update = 0  # updates done
+        self.phase = -1  # of mode=separate
+        self.baselines: dict[str, Any] = {}  # running means per agent (rae)
+        self.reports: dict[int, Report] = {}
+        self.frozen: dict[str, Policy] = {}  # snapshots that act in the present phase
 
     def credit_rows(self) -> list[CreditRow]:
         """agent -> policy -> trained? -> reward -> group -> estimator: what `troupe train` prints once."""
@@ -94,7 +101,7 @@ class AgentTrainer:
         self._open()
         self._start()
         if self.config.trainer.val_only:
-            return self._result({0: self.validate(0)})
+            return self._result({self.update: self.validate(self.update)})
         while self.update < self.total_updates:
             self._phase()
             metrics = self._one_update()
@@ -224,7 +231,9 @@ class AgentTrainer:
     def _warn(self, metrics: Mapping[str, float]) -> None:
         for agent in self.learning:
             if metrics.get(f"reward/{agent}/std") == 0.0:
-                log.warning("update %d: every reward of agent %r is the same; it cannot learn from it", self.update, agent)
+                log.warning(
+                    "update %d: every reward of agent %r is the same; it cannot learn from it", self.update, agent
+                )
         if "actor/loss/policy" not in metrics:
             log.warning("update %d: all advantages are zero; nothing was learned", self.update)
 
@@ -271,10 +280,14 @@ class AgentTrainer:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError(f"trainer.default_local_dir={str(self.folder)!r} cannot be created: {error.strerror}") from error
+            raise StorageError(
+                f"trainer.default_local_dir={str(self.folder)!r} cannot be created: {error.strerror}"
+            ) from error
         self.store = CheckpointStore(self.folder, keep_last=trainer.keep_last, metric="val/pass@1")
         if trainer.resume == "never" and (self.store.latest() is not None or (self.folder / "start").exists()):
-            raise StorageError(f"{self.folder} holds a run; write trainer.resume=auto to continue it, or another folder")
+            raise StorageError(
+                f"{self.folder} holds a run; write trainer.resume=auto to continue it, or another folder"
+            )
         state.remember_config(self.folder, self.config)
         self.episodes = EpisodeStore(self.folder / "episodes.jsonl")
 
@@ -283,6 +296,8 @@ class AgentTrainer:
         config = self.config
         names = self.make_workflow().agent_names
         base = setup.base_model(config, self.train_tasks, self.folder / "start")
+        if config.data.filter_overlong_prompts:
+            self._drop_overlong(base)
         if not (self.folder / "start" / "config.json").exists():
             self._fine_tune(base)
             state.save_start(base, self.folder / "start")
@@ -301,9 +316,6 @@ class AgentTrainer:
             if config.algorithm.kl_beta > 0
             else {}
         )
-        self.baselines: dict[str, Any] = {}
-        self.update, self.phase = 0, -1
-        self.reports: dict[int, Report] = {}
         size = min(config.data.train_batch_size, len(self.train_tasks))
         epochs = config.trainer.total_epochs * (len(self.train_tasks) // size)
         self.total_updates = config.trainer.total_steps if config.trainer.total_steps is not None else epochs
@@ -315,13 +327,27 @@ class AgentTrainer:
             self.reports[0] = self.validate(0)
             self._save({})
 
+    def _drop_overlong(self, base: Any) -> None:
+        """data.filter_overlong_prompts, for the training and the held-out tasks alike."""
+        limit, counts = self.config.data.max_prompt_length, (len(self.train_tasks), len(self.val_tasks))
+        self.train_tasks = without_overlong(self.train_tasks, base.tokenizer, limit)
+        self.val_tasks = without_overlong(self.val_tasks, base.tokenizer, limit)
+        dropped = (counts[0] - len(self.train_tasks), counts[1] - len(self.val_tasks))
+        if any(dropped):
+            log.warning(
+                "data.filter_overlong_prompts: dropped %d of %d training and %d of %d held-out tasks, which are longer than "
+                "%d tokens", dropped[0], counts[0], dropped[1], counts[1], limit,
+            )  # fmt: skip
+        if not self.train_tasks or not self.val_tasks:
+            raise ConfigError(f"no task is left within data.max_prompt_length={limit}; write a larger one")
+
     def _fine_tune(self, base: Any) -> None:
         config = self.config
-        teacher_class = setup.teacher_class(config.workflow.name)
         if config.sft.steps == 0:
             return
+        teacher_class = None if self._known is None else setup.teacher_class(self._known)
         if teacher_class is None:
-            raise ConfigError(f"workflow {config.workflow.name!r} has no teacher; write sft.steps=0")
+            raise ConfigError(f"workflow {self.workflow_class.__name__!r} has no teacher; write sft.steps=0")
         teachable = [task for task in self.train_tasks if teacher_class.can_teach(task)]
         if not teachable:
             raise ConfigError("no training task comes with a worked solution; write sft.steps=0")
@@ -338,7 +364,7 @@ class AgentTrainer:
     def _make_learner(self) -> None:
         config = self.config
         schedule = cosine_with_warmup(config.optim.warmup_steps, 1, floor=1.0)
-        options = {"betas": config.optim.betas, "max_norm": config.optim.grad_clip}
+        options: dict[str, Any] = {"betas": config.optim.betas, "max_norm": config.optim.grad_clip}
         groups: dict[str, OptimizerGroup] = {}
         self.critics: dict[str, ValueModel] = {}
         for name in self.team.trained_policies:
@@ -361,7 +387,9 @@ class AgentTrainer:
         phase = min(len(trained) - 1, self.update * len(trained) // max(1, self.total_updates))
         if phase != self.phase:
             self.phase = phase
-            self.enter_phase({name: self.policies[name].snapshot(f"{name}@frozen") for name in self._shared_with(phase)})
+            self.enter_phase(
+                {name: self.policies[name].snapshot(f"{name}@frozen") for name in self._shared_with(phase)}
+            )
 
     def _shared_with(self, phase: int) -> list[str]:
         """Policies that the phase's agent shares with others: those others need a snapshot."""
@@ -375,7 +403,9 @@ class AgentTrainer:
         self.learning = (learner,)
         self.frozen = dict(frozen)
         changed = {
-            agent: f"{policy}@frozen" for agent, policy in self.team.agents.items() if agent != learner and policy in frozen
+            agent: f"{policy}@frozen"
+            for agent, policy in self.team.agents.items()
+            if agent != learner and policy in frozen
         }
         self.acting = self.team.with_agents(changed, {p.name: p for p in frozen.values()})
         self.engine.policies = {**self.policies, **{p.name: p for p in frozen.values()}}
