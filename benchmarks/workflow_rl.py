@@ -61,7 +61,7 @@ NOISE = 0.55
 class OneCall:
     """One agent, one turn: it writes `<call>12+30</call>` and is paid 1 if that computes to the answer."""
 
-    agent_names = ("solver",)
+    agent_names: tuple[str, ...] = ("solver",)
     credit: Mapping[str, str] = {"solver": "1 if its call computes to the right answer"}
 
     def __init__(self, pay: Callable[[Task, str], float]) -> None:
@@ -290,7 +290,7 @@ def main() -> None:
         },
         options.rounds,
     )
-    figures = {"machine": machine(), "ratio": {}, "rate": {}, "reward": {}}
+    figures: dict[str, Any] = {"machine": machine(), "ratio": {}, "rate": {}, "reward": {}}
     print(f"machine: {figures['machine']}")
     for name, found in passes.items():
         figures["rate"][name] = statistics.median(p.rate for p in found)
@@ -303,8 +303,8 @@ def main() -> None:
     for name in passes:
         if name == "trl":
             continue
-        found = figures["ratio"][name] = ratios(passes[name], passes["trl"])
-        print(f"{name} / trl: {found['median']:.2f} (min {found['min']:.2f}, max {found['max']:.2f} over passes)")
+        ratio = figures["ratio"][name] = ratios(passes[name], passes["trl"])
+        print(f"{name} / trl: {ratio['median']:.2f} (min {ratio['min']:.2f}, max {ratio['max']:.2f} over passes)")
     if options.json is not None:
         figures["passes"] = {name: [asdict(p) for p in found] for name, found in passes.items()}
         options.json.write_text(json.dumps(figures, indent=2) + "\n")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.runs import finished, launch, reference  # noqa: F401  (fixtures)
 from troupe.agents import keyed_uniforms
 from troupe.batch import Batch, pack
 from troupe.episode import Episode, FinishReason, Message, Sampling, Step, Tokens, Trajectory, message

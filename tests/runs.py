@@ -26,7 +26,8 @@ SIZES = {
 TINY = {
     **SIZES, "data.train_size": 30, "data.val_size": 8, "data.train_batch_size": 2, "data.max_response_length": 8,
     "rollout.n": 4, "algorithm.adv_estimator": "grpo", "optim.lr": 1e-3, "sft.steps": 6, "sft.save_freq": 2,
-    "sft.batch_size": 4, "trainer.total_steps": 4, "trainer.save_freq": 1, "trainer.test_freq": 2, "trainer.logger": "[jsonl]",
+    "sft.batch_size": 4, "trainer.total_steps": 4, "trainer.save_freq": 1, "trainer.test_freq": 2,
+    "trainer.logger": "[jsonl]",
 }  # fmt: skip
 """The smallest run that does everything: six steps of SFT, four updates, three validations, five checkpoints."""
 
@@ -40,6 +41,16 @@ def overrides(folder: Path, **changed: Any) -> list[str]:
 def letters(folder: Path, **changed: Any) -> list[str]:
     """Arguments of a run of the team in `tests/letters.py`."""
     return ["train", "workflow", *overrides(folder, workflow__name="letters", **changed)]
+
+
+def math_team(folder: Path, **changed: Any) -> list[str]:
+    """Arguments of a run of the math team that gets far enough in SFT to answer and to call its calculator."""
+    settings = {
+        "workflow__args": "{max_refinement_iterations: 1, max_tool_calls: 2, prompts: compact}",
+        "data__max_response_length": 24, "sft__steps": 60, "sft__save_freq": 30, "sft__lr": 0.02,
+        "sft__warmup_steps": 5, "algorithm__entropy_coeff": 0.01, "trainer__save_freq": 2,
+    }  # fmt: skip
+    return ["train", "workflow", *overrides(folder, **settings | changed)]
 
 
 @dataclass(frozen=True)
@@ -115,16 +126,19 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
 
 
 @pytest.fixture(scope="session")
+def reference(launch: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted run of the team in `tests/letters.py`, which must not be changed."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    finished_well(launch(letters(folder)))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def finished(launch: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of the math team, which must not be changed. Sixty steps of SFT: its agents
     answer."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    arguments = overrides(
-        folder, workflow__args="{max_refinement_iterations: 1, max_tool_calls: 2, prompts: compact}",
-        data__max_response_length=24, sft__steps=60, sft__save_freq=30, sft__lr=0.02, sft__warmup_steps=5,
-        algorithm__entropy_coeff=0.01, trainer__save_freq=2,
-    )  # fmt: skip
-    finished_well(launch(["train", "workflow", *arguments]))
+    finished_well(launch(math_team(folder)))
     return folder
 
 

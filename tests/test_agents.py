@@ -310,7 +310,7 @@ def test_a_prompt_that_outgrew_its_limit_is_refused(two_faced: Any) -> None:
             return str(error), team.episode.trajectories[0].stop_reason
 
     said, reason = only(play(engine, talk, limit=30))
-    assert said == "agent 'a': the prompt has 43 tokens; data.max_prompt_length is 30"
+    assert "'a': the prompt has 43 tokens" in said and "30" in said and "data.max_prompt_length" in said
     assert reason is StopReason.PROMPT_TOO_LONG and not engine.waves
 
 
@@ -457,7 +457,8 @@ def test_shuffled_arrivals_change_nothing(two_faced: Any) -> None:
                     await asyncio.sleep(0)
                 await team.a.chat(ASK)
 
-        play(engine, *(lambda team, pause=rng.randrange(5): part(team, pause) for _ in range(20)))
+        pauses = [rng.randrange(5) for _ in range(20)]
+        play(engine, *(lambda team, pause=pause: part(team, pause) for pause in pauses))
         return {name: answer for name, (_, answer) in engine.answers.items()}
 
     assert run(0) == run(1)

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -54,7 +55,7 @@ def _episode(draw: st.DrawFn, number: int, fresh: Any) -> Episode:
         )
     cuts = sorted(draw(st.lists(st.integers(0, len(steps)), max_size=2)))
     bounds = [0, *cuts, len(steps)]
-    parts = [tuple(steps[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [tuple(steps[a:b]) for a, b in pairwise(bounds)]
     return Episode(f"e{number}", "t", tuple(Trajectory(part[0].agent, part) for part in parts if part))
 
 

@@ -16,6 +16,7 @@ import asyncio
 import hashlib
 import inspect
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -61,11 +62,12 @@ class PromptTooLong(EpisodeError):
 def keyed_uniforms(key: tuple[Any, ...], n: int) -> np.ndarray:
     """`n` uniforms in [0, 1), float64 `[n]`: the noise of one call, a function of its key alone.
 
-    They are the leading bits of SHAKE-128 (FIPS 202) of the key, so calls are independent streams, and position i of a
-    call is the same number whoever asks, in whatever order, and however many are asked for.
+    The key is hashed (BLAKE2b, 128 bits) into the key of a Philox counter generator (Salmon et al. 2011), so calls are
+    independent streams and position i of a call is the same number whoever asks, and in whatever order.
     """
-    bits = np.frombuffer(hashlib.shake_128(repr(key).encode()).digest(8 * n), dtype="<u8")
-    return (bits >> np.uint64(11)) * 2.0**-53
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
+    bits = np.random.Philox(key=np.frombuffer(digest, dtype=np.uint64))
+    return np.random.Generator(bits).random(n)
 
 
 # ---------------------------------------------------------------------------------------------- handles
@@ -153,23 +155,29 @@ _Call = tuple[GenerationRequest, "asyncio.Future[Generation]"]
 
 
 class Wave:
-    """Answers the calls of all live episodes together, in an order that does not depend on their arrival."""
+    """Answers the calls of all live episodes together, in an order that does not depend on their arrival.
+
+    An episode's time limit stands still while all that it does is wait for the others to speak: otherwise one that
+    hangs would take its siblings with it.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.failure: BaseException | None = None  # the engine failed: the program did, not an episode
-        self._live: set[str] = set()
-        self._outside = 0  # awaits outside of the event loop, over all episodes
+        self._live: dict[str, asyncio.Timeout | None] = {}
+        self._left: dict[str, float] = {}  # seconds of the episodes whose time stands still
+        self._outside: Counter[str] = Counter()  # awaits outside of the event loop, by episode
         self._pending: dict[str, list[_Call]] = {}  # open calls by episode; every key is a live episode
         self._arrivals = 0
         self._flusher: asyncio.Task[None] | None = None
 
-    def enter(self, episode: str) -> None:
-        self._live.add(episode)
+    def enter(self, episode: str, limit: asyncio.Timeout | None = None) -> None:
+        self._live[episode] = limit
 
     def leave(self, episode: str) -> None:
         """The episode is over; its open calls are withdrawn."""
-        self._live.discard(episode)
+        self._live.pop(episode, None)
+        self._left.pop(episode, None)
         self._pending.pop(episode, None)
         self._wake()
 
@@ -177,20 +185,35 @@ class Wave:
         future: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
         self._pending.setdefault(episode, []).append((request, future))
         self._arrivals += 1
+        self._keep_time(episode)
         self._wake()
         return await future
 
-    async def external(self, work: Awaitable[T]) -> T:
+    async def external(self, episode: str, work: Awaitable[T]) -> T:
         """Awaits `work` that happens outside of the event loop; no batch is closed meanwhile."""
-        self._outside += 1
+        self._outside[episode] += 1
+        self._keep_time(episode)
         try:
             return await work
         finally:
-            self._outside -= 1
+            self._outside[episode] -= 1
+            self._keep_time(episode)
             self._wake()
 
+    def _keep_time(self, episode: str) -> None:
+        limit = self._live.get(episode)
+        if limit is None or limit.expired():
+            return
+        now, until = asyncio.get_running_loop().time(), limit.when()
+        waits = episode in self._pending and not self._outside[episode]
+        if waits and until is not None:
+            self._left[episode] = until - now
+            limit.reschedule(None)
+        elif not waits and episode in self._left:
+            limit.reschedule(now + self._left.pop(episode))
+
     def _complete(self) -> bool:
-        return bool(self._pending) and len(self._pending) == len(self._live) and not self._outside
+        return bool(self._pending) and len(self._pending) == len(self._live) and not self._outside.total()
 
     def _wake(self) -> None:
         if self._flusher is None and self._complete():
@@ -207,7 +230,9 @@ class Wave:
         if not self._complete():
             return
         wave = sorted((call for calls in self._pending.values() for call in calls), key=lambda call: call[0].key)
-        self._pending = {}
+        episodes, self._pending = list(self._pending), {}
+        for episode in episodes:
+            self._keep_time(episode)
         try:
             answers = await self.engine.generate([request for request, _ in wave])
             if len(answers) != len(wave):
@@ -449,7 +474,7 @@ class Team:
 
     async def external(self, work: Awaitable[T]) -> T:
         """Awaits work outside of the event loop (a thread, a process, a server) so that the wave waits for it too."""
-        return await self.wave.external(work)
+        return await self.wave.external(self.episode.id, work)
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Runs a blocking function in a thread."""

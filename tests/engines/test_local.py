@@ -70,10 +70,11 @@ def test_equal_prompts_are_computed_once(policies: Any, ask: Any, answers: Any, 
 
 
 def test_finished_rows_leave_the_batch(policies: Any, ask: Any, answers: Any, fed: Any) -> None:
-    requests = [replace(r, sampling=Sampling(max_tokens=2 if i < 6 else 9)) for i, r in enumerate(ask("plain"))]
+    many = enumerate(ask("plain", n=40))
+    requests = [replace(r, sampling=Sampling(max_tokens=2 if i < 30 else 9)) for i, r in many]
     found = answers(LocalEngine(policies), requests)
-    assert fed[1][0] == 8 and fed[-1][0] <= 2
-    assert all(len(answer.response_ids) <= 2 for answer in found[:6])
+    assert fed[1][0] == 40 and fed[-1][0] <= 10
+    assert all(len(answer.response_ids) <= 2 for answer in found[:30])
 
 
 def test_an_unknown_policy_is_named(policies: Any, ask: Any, answers: Any) -> None:
@@ -204,7 +205,7 @@ def test_kept_and_new_conversations_share_a_wave(policies: Any, ask: Any, answer
         replace(r, prompt_ids=(*r.prompt_ids, *a.response_ids, 30, 31), id=f"{r.id}+", parent=r.id, key=(9, i))
         for i, (r, a) in enumerate(zip(first, found, strict=True))
     ]
-    fresh = ask("plain", n=3, seed=8) + [replace(first[0], prompt_ids=tuple(range(10, 90)), id="long", key=(7,))]
+    fresh = [*ask("plain", n=3, seed=8), replace(first[0], prompt_ids=tuple(range(10, 90)), id="long", key=(7,))]
     wave = [x for pair in zip(more, fresh, strict=False) for x in pair] + fresh[len(more) :]
     close(answers(engine, wave), answers(plain, wave))
 

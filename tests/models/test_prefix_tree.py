@@ -61,7 +61,7 @@ def test_what_predicts_a_token_has_seen_exactly_what_stands_before_it(rows: list
 @given(rows_of_few_letters, st.integers(1, 60), st.booleans())
 @settings(deadline=None, max_examples=60)
 def test_micro_batches_hold_every_row_once(rows: list[Row], budget: int, share: bool) -> None:
-    ids, mask, lengths = dense(rows)
+    ids, _, lengths = dense(rows)
     parts = list(partition(ids, lengths, budget, share=share))
     assert sorted(i for part in parts for i in part) == list(range(len(rows)))
     for part in parts:

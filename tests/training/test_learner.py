@@ -109,6 +109,7 @@ def test_warm_up_then_cosine() -> None:
         (lambda: sgd(weight(1.0), period=0), "period of at least 1, found 0"),
         (lambda: OptimizerGroup({}, torch.optim.SGD([weight(1.0)], lr=1.0)), "at least one parameter"),
         (lambda: Learner({"all": sgd(weight(1.0))}, amp="int8"), "amp='int8': write null, 'bf16' or 'fp16'"),
+        (lambda: Learner({"all": sgd(weight(1.0), period=2)}, amp="fp16"), "write bf16, or period 1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(make: Callable[[], Any], said: str) -> None:

@@ -50,7 +50,9 @@ def jobs(n: int, rollouts: int = 1) -> list[Job]:
 
 def run(engine: Any, make: Callable[[], Any], which: list[Job], limit: int = 4096, **settings: Any) -> list[Episode]:
     specs = {name: AgentSpec("team", Sampling(max_tokens=8), limit) for name in ("a", "b")}
-    return run_episodes_sync(which, make, engine, specs, RolloutSettings(**{"key": (0, 1), "purpose": "test", **settings}))
+    return run_episodes_sync(
+        which, make, engine, specs, RolloutSettings(**{"key": (0, 1), "purpose": "test", **settings})
+    )
 
 
 async def chat(problem: Problem, team: Team) -> None:
@@ -88,7 +90,7 @@ def test_the_workflow_never_sees_the_answer(two_faced: Any) -> None:
     seen = []
 
     async def look(problem: Problem, team: Team) -> None:
-        seen.append(repr(problem) + repr(vars(team.episode) if hasattr(team.episode, "__dict__") else team.episode))
+        seen.append(f"{problem!r} {team.episode!r} {team.key!r}")
         await team.a.chat(ASK)
 
     paid = []
@@ -164,6 +166,30 @@ def test_an_episode_that_hangs_runs_out_of_time(two_faced: Any) -> None:
     assert episodes[0].trajectories[0].stop_reason is StopReason.TIMEOUT
 
 
+@pytest.mark.parametrize("outside", [False, True])
+def test_an_episode_that_hangs_beside_its_own_call_runs_out_of_time(two_faced: Any, outside: bool) -> None:
+    """Its call waits for the wave; with a hanging tool the wave waits for it. Neither may wait for ever."""
+
+    async def hang(problem: Problem, team: Team) -> None:
+        if problem.id == "t0":
+            tool = asyncio.sleep(30)
+            await asyncio.gather(team.a.chat(ASK), team.external(tool) if outside else tool)
+        await team.a.chat(ASK)
+
+    episodes = run(two_faced(), lambda: Scene(hang), jobs(2), timeout=0.3)
+    assert [e.outcome for e in episodes] == [Outcome.TIMEOUT, Outcome.SUCCESS]
+
+
+def test_the_engines_time_counts(two_faced: Any) -> None:
+    class Slow(two_faced):  # type: ignore[misc]
+        async def generate(self, requests: Any) -> Any:
+            await asyncio.sleep(1.0)
+            return await super().generate(requests)
+
+    episodes = run(Slow(), lambda: Scene(chat), jobs(2), timeout=0.2)
+    assert [e.outcome for e in episodes] == [Outcome.TIMEOUT] * 2
+
+
 def test_a_tools_own_timeout_is_an_error_not_ours(two_faced: Any) -> None:
     async def slow_tool(problem: Problem, team: Team) -> None:
         await team.a.chat(ASK)
@@ -191,7 +217,7 @@ def test_a_prompt_that_is_too_long_truncates(two_faced: Any) -> None:
         episode.trajectories[0].reward = 0.0
 
     [episode] = run(two_faced(), lambda: Scene(grow, reward), jobs(1), limit=50)
-    assert episode.outcome is Outcome.TRUNCATED and "data.max_prompt_length is 50" in episode.metadata["error"]
+    assert episode.outcome is Outcome.TRUNCATED and "data.max_prompt_length" in episode.metadata["error"]
     assert episode.trajectories[0].stop_reason is StopReason.PROMPT_TOO_LONG
     assert episode.trajectories[0].reward == 0.0  # it is paid: running out of room is the team's doing
 
@@ -205,7 +231,7 @@ def test_a_prompt_that_is_too_long_truncates_inside_a_task_group(two_faced: Any)
             group.create_task(team.b.chat([message("user", "x" * 99)]))
 
     [episode] = run(two_faced(), lambda: Scene(both, lambda task, episode: None), jobs(1), limit=50)
-    assert episode.outcome is Outcome.TRUNCATED and "data.max_prompt_length is 50" in episode.metadata["error"]
+    assert episode.outcome is Outcome.TRUNCATED and "data.max_prompt_length" in episode.metadata["error"]
 
 
 # ---------------------------------------------------------------------------------------------- failed programs
@@ -266,7 +292,9 @@ def test_a_workflow_that_returns_something_else_stops_the_run(two_faced: Any) ->
         await team.a.chat(ASK)
         return 7
 
-    with pytest.raises(CreditError, match=r"run\(\) must return None, its trajectories or a mapping of metrics; found int"):
+    with pytest.raises(
+        CreditError, match=r"run\(\) must return None, its trajectories or a mapping of metrics; found int"
+    ):
         run(two_faced(), lambda: Scene(odd), jobs(1))
 
 
@@ -319,7 +347,7 @@ def test_neither_arrival_nor_parallelism_changes_a_token(tiny: Any, temperature:
     again = collect(which, 1024)
     assert [e.to_dict() for e in again] == [e.to_dict() for e in collect(which, 1024)]  # log-probs to the last bit
     sampled = {ids for (_, step), (_, ids) in expected.items() if step == "a/0"}
-    assert len(sampled) > (4 if temperature else 1)
+    assert len(sampled) > 4 or not temperature
 
 
 def test_another_seed_or_update_is_other_noise(tiny: Any) -> None:

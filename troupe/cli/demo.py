@@ -77,7 +77,10 @@ def _reports(result: TrainResult) -> tuple[Report, Report]:
 
 
 def _decide(folder: Path, result: TrainResult, before: Report, after: Report) -> tuple[Decision, str]:
-    """The gate's word, and the registry entry: the incumbent is registered first, so there is always one to keep."""
+    """The gate's word, and what is in production. The incumbent is registered first, so there is always one to keep.
+
+    Killed anywhere and run again, it does what is left to do, and no step twice.
+    """
     from troupe.stores.registry import Lineage, ModelRegistry
     from troupe.systems.workflow_rl.deploy import bundle
     from troupe.training.evaluation import Gate
@@ -85,17 +88,18 @@ def _decide(folder: Path, result: TrainResult, before: Report, after: Report) ->
     decision = Gate(kinds=GATED_KINDS).decide(after, before)
     registry = ModelRegistry(folder / "registry")
     config = json.loads((folder / "config.json").read_text())
-    data = {"source": config["data"]["train"], "seed": config["seed"]}
-    if not registry.versions(MODEL):
-        source = bundle(folder, None, folder / "bundle")
-        metrics = {"val/pass@1": before.success(GATED_KINDS).mean}
-        registry.promote(registry.register(MODEL, source, lineage=Lineage(data, config, metrics, None)))
-    if len(registry.versions(MODEL)) < 2:
-        source = bundle(folder, folder / f"checkpoint_{result.updates}", folder / "bundle")
-        metrics = {"val/pass@1": after.success(GATED_KINDS).mean}
-        candidate = registry.register(MODEL, source, lineage=Lineage(data, config, metrics, f"{MODEL}@1"))
-        if decision.promote:
-            registry.promote(candidate)
+    versions = registry.versions(MODEL) if MODEL in registry.names() else []
+    entries = ((0, None, before), (result.updates, folder / f"checkpoint_{result.updates}", after))
+    for number, (update, checkpoint, report) in enumerate(entries, start=1):
+        ref = f"{MODEL}@{number}"
+        if number not in versions:
+            data = {"source": config["data"]["train"], "seed": config["seed"], "update": update}
+            metrics = {"val/pass@1": report.success(GATED_KINDS).mean}
+            lineage = Lineage(data, config, metrics, f"{MODEL}@1" if number > 1 else None)
+            registry.register(MODEL, bundle(folder, checkpoint, folder / "bundle"), lineage=lineage)
+        promoted = any(event["alias"] == "production" for event in registry.describe(ref)["history"])
+        if not promoted and (number == 1 or decision.promote):
+            registry.promote(ref)
     return decision, f"{MODEL}@{registry.describe(f'{MODEL}@production')['version']}"
 
 

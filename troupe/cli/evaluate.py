@@ -46,6 +46,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     for metric, value in report.metrics.items():
         if metric.startswith("workflow/") or metric.startswith("episode/outcome/"):
             console.print(f"  {metric:<40} {value:.4f}")
+    nll = team.demonstration_nll(tasks)
+    if nll is not None:
+        console.print(f"  {'demonstration NLL (nats per token)':<40} {nll:.4f}")
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(report.to_dict(), indent=1))
     return 0

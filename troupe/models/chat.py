@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -206,7 +206,11 @@ class TemplateFormat:
 class _SampleTool:
     """A tool schema to see whether a template shows tools to the model."""
 
-    name, description, parameters = "probe", "probe", {"type": "object", "properties": {}}
+    name, description = "probe", "probe"
+    parameters: Mapping[str, Any] = {"type": "object", "properties": {}}
+
+    def __call__(self, **arguments: Any) -> str:
+        return ""
 
 
 def _plain(said: Message) -> dict[str, Any]:

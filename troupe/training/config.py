@@ -99,6 +99,9 @@ class SftConfig(Frozen):
     """Demonstration episodes per step."""
     lr: float = Field(3e-3, gt=0)
     """Peak learning rate (3e-3 suits the embedded model from scratch; pretrained models want 1e-5)."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon` orthogonalises the updates of hidden matrices (the rest stays under AdamW): from random weights it needs
+    about half the steps."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Decay of the moment estimates."""
     weight_decay: float = Field(0.01, ge=0)

@@ -60,14 +60,11 @@ class Report:
     def success(self, kinds: Sequence[str] | None = None, confidence: float = 0.95) -> Interval:
         """pass@1: mean over tasks of the share of attempts that succeeded. Wilson's interval for single attempts,
         Student's over task means otherwise. Raises DataError for an empty selection."""
-        chosen = self._chosen(kinds)
-        if all(score.attempts == 1 for score in chosen):
-            return wilson(sum(score.successes for score in chosen), len(chosen), confidence)
-        return mean_interval([score.rate for score in chosen], confidence)
+        return _interval([score.rate for score in self._chosen(kinds)], confidence)
 
     def pass_at(self, k: int, kinds: Sequence[str] | None = None, confidence: float = 0.95) -> Interval:
         """Unbiased pass@k over tasks, with an interval; every task needs at least k attempts."""
-        return mean_interval([pass_at_k(s.attempts, s.successes, k) for s in self._chosen(kinds)], confidence)
+        return _interval([pass_at_k(s.attempts, s.successes, k) for s in self._chosen(kinds)], confidence)
 
     def _chosen(self, kinds: Sequence[str] | None) -> list[TaskScore]:
         chosen = [score for score in self.scores if kinds is None or score.kind in kinds]
@@ -84,6 +81,13 @@ class Report:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Report:
         return cls(record["name"], tuple(TaskScore(**row) for row in record["scores"]), record["metrics"])
+
+
+def _interval(rates: Sequence[float], confidence: float) -> Interval:
+    """Wilson's where every rate is 0 or 1: there Student's is too short, and of no width where all agree."""
+    if all(rate in (0.0, 1.0) for rate in rates):
+        return wilson(round(sum(rates)), len(rates), confidence)
+    return mean_interval(rates, confidence)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from troupe.errors import ConfigError, TrainingError
 
-__all__ = ["Learner", "OptimizerGroup", "adamw", "cosine_with_warmup"]
+__all__ = ["Learner", "OptimizerGroup", "adamw", "cosine_with_warmup", "muon"]
 
 Losses = Mapping[str, Tensor]
 """Named scalars, each normalised by the full batch; the update minimises their sum."""
@@ -71,6 +71,8 @@ class Learner:
     ) -> None:
         if amp not in (None, "bf16", "fp16"):
             raise ConfigError(f"amp={amp!r}: write null, 'bf16' or 'fp16'")
+        if amp == "fp16" and any(group.period > 1 for group in groups.values()):
+            raise ConfigError("amp=fp16 changes its loss scale while a slow group waits; write bf16, or period 1")
         self.groups = dict(groups)
         self.combine = combine
         self.reduce = reduce
@@ -230,6 +232,22 @@ def adamw(
     `OptimizerGroup`."""
     named = dict(parameters)
     optimizer = torch.optim.AdamW(list(named.values()), lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
+    return OptimizerGroup(named, optimizer, **options)
+
+
+def muon(
+    parameters: Mapping[str, nn.Parameter], *, lr: float, weight_decay: float, momentum: float = 0.95, **options: Any
+) -> OptimizerGroup:
+    """A group of matrices under Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/).
+
+    Momentum, orthogonalised: every direction of a matrix moves alike. The step is scaled to AdamW's size (Liu et al. 2025,
+    section 2.2, arXiv:2502.16982), so learning rates carry over. For hidden matrices only: embeddings, heads, biases
+    and norms belong under AdamW. `options` as `OptimizerGroup`.
+    """
+    named = dict(parameters)
+    optimizer = torch.optim.Muon(
+        list(named.values()), lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"
+    )
     return OptimizerGroup(named, optimizer, **options)
 
 

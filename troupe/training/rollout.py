@@ -38,7 +38,7 @@ class RolloutSettings:
     key: tuple[Any, ...]
     purpose: str
     parallel: int = 1024
-    timeout: float | None = None  # wall-clock seconds per episode; outside the promise of exact resume
+    timeout: float | None = None  # seconds per episode, not counting the wait for its siblings; never exact
 
 
 async def run_episodes(
@@ -89,19 +89,22 @@ async def _run(
     handle = EpisodeHandle(id=job.id(settings.purpose), task_id=job.task.id, group=f"{settings.purpose}/{job.task.id}")
     handle.metadata["kind"] = job.task.kind
     team = Team(agents, wave, handle, key)
-    wave.enter(handle.id)
+    limit = asyncio.timeout(settings.timeout)
+    wave.enter(handle.id, limit)
     try:
-        async with asyncio.timeout(settings.timeout):
+        async with limit:
             returned = await workflow.run(job.task.problem, team)
         _adopt(handle, returned)
-    except PromptTooLong as error:
-        _fail(handle, Outcome.TRUNCATED, StopReason.PROMPT_TOO_LONG, str(error))
-    except TimeoutError:
-        _fail(handle, Outcome.TIMEOUT, StopReason.TIMEOUT, f"longer than {settings.timeout} s")
-    except UserError:
-        raise
-    except Exception as error:
-        _fail(handle, Outcome.ERROR, StopReason.ERROR, _describe(error))
+    except Exception as found:
+        error = _cause(found)
+        if isinstance(error, UserError):
+            raise error from None
+        if isinstance(error, PromptTooLong):
+            _fail(handle, Outcome.TRUNCATED, StopReason.PROMPT_TOO_LONG, str(error))
+        elif isinstance(error, TimeoutError) and limit.expired():  # not a tool's own
+            _fail(handle, Outcome.TIMEOUT, StopReason.TIMEOUT, f"longer than {settings.timeout} s")
+        else:
+            _fail(handle, Outcome.ERROR, StopReason.ERROR, _describe(error))
     finally:
         wave.leave(handle.id)
     if not pay or handle.outcome in (Outcome.TIMEOUT, Outcome.ERROR):
@@ -141,6 +144,14 @@ def _fail(handle: EpisodeHandle, outcome: Outcome, reason: StopReason, why: str)
     handle.metadata["error"] = why
     if handle.trajectories and handle.trajectories[-1].stop_reason in (StopReason.UNKNOWN, StopReason.DONE):
         handle.trajectories[-1].stop_reason = reason
+
+
+def _cause(error: Exception) -> Exception:
+    """What a task group's group of errors was about: a user's mistake before all, then a prompt that is too long."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    causes = [_cause(part) for part in error.exceptions]
+    return next((c for kind in (UserError, PromptTooLong, Exception) for c in causes if isinstance(c, kind)), error)
 
 
 def _describe(error: Exception) -> str:

@@ -109,6 +109,7 @@ class MathToolWorkflow:
         self.max_tool_calls = max_tool_calls
         self._attempts: list[_Attempt] = []
         self._judged: dict[str, bool] = {}
+        self._results: list[str] = []  # what the calculator answered
 
     # ------------------------------------------------------------------------------------------ the run
 
@@ -122,7 +123,7 @@ class MathToolWorkflow:
                 break
             asked.append(message("user", f"Rejected: {attempt.answer}"))
         agents.episode.metadata["answer"] = self._attempts[-1].answer
-        return self._metrics(agents.episode)
+        return self._metrics()
 
     async def _attempt(self, problem: Problem, agents: Team, asked: list[Message]) -> _Attempt:
         planner = agents.analyzer.new_trajectory()
@@ -142,19 +143,20 @@ class MathToolWorkflow:
 
     async def _use_tool(self, agents: Team, name: str, question: str) -> str | None:
         opening = [message("system", self.prompts[name]), message("user", question)]
-        reply, _ = await agents[name].act(opening, [self.calculator], max_turns=self.max_tool_calls)
+        reply, conversation = await agents[name].act(opening, [self.calculator], max_turns=self.max_tool_calls)
+        self._results += [str(said["content"]) for said in conversation if said["role"] == "tool"]
         return _answer(reply)
 
-    def _metrics(self, episode: EpisodeHandle) -> dict[str, float]:
-        calls = [step for t in episode.trajectories for step in t.steps if step.action.get("tool_calls")]
+    def _metrics(self) -> dict[str, float]:
+        valid = [not result.startswith("error") for result in self._results]
         return {
             "analyzer_runs": float(len(self._attempts)),
             "executor_attempts": float(sum(a.executor is not None for a in self._attempts)),
             "verifier_checks": float(sum(a.verifier is not None for a in self._attempts)),
             "total_iterations": float(len(self._attempts)),
-            "tool_calls": float(len(calls)),
+            "tool_calls": float(len(valid)),
             "accepted": float(self._attempts[-1].verdict == "ok"),
-        }
+        } | ({"tool_call_validity": sum(valid) / len(valid)} if valid else {})
 
     # ------------------------------------------------------------------------------------------ afterwards
 

@@ -9,23 +9,25 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
 
 from troupe.agents import AgentSpec
+from troupe.batch import pack
 from troupe.engines.local import LocalEngine
 from troupe.episode import Episode, Task
 from troupe.errors import StorageError
 from troupe.protocols import Workflow
 from troupe.stores.atomic import publish_folder, staged_folder
 from troupe.stores.checkpoints import CheckpointStore, resolve
-from troupe.systems.workflow_rl import setup
+from troupe.systems.workflow_rl import setup, sft
 from troupe.systems.workflow_rl.config import WorkflowRLConfig
 from troupe.training.credit import episode_metrics
 from troupe.training.evaluation import Report
+from troupe.training.objectives import recomputed_logprobs
 from troupe.training.rollout import Job, RolloutSettings, run_episodes_sync
 
 __all__ = ["LoadedTeam", "bundle", "export", "load_team"]
@@ -60,6 +62,26 @@ class LoadedTeam:
         settings = RolloutSettings(key=(seed, "answer"), purpose="answer")
         specs = self.cast.specs(self.config, temperature)
         return run_episodes_sync([Job(task)], self.make_workflow, self.engine, specs, settings, pay=False)[0]
+
+    def demonstration_nll(self, tasks: Sequence[Task]) -> float | None:
+        """Nats per token of noise-free demonstrations of the tasks under the team; None where none can be taught."""
+        teacher = setup.teacher_class(self.config.workflow.name)
+        teachable = [task for task in tasks if teacher is not None and teacher.can_teach(task)]
+        if teacher is None or not teachable:
+            return None
+        speaker = next(iter(self.cast.policies.values()))
+        episodes = sft.demonstrate(
+            teachable, self.make_workflow, teacher(teachable, noise=0.0, seed=0), speaker, seed=0,
+            max_prompt=speaker.model.max_positions,
+        )  # fmt: skip
+        batch = pack(episodes, pad_id=speaker.model.tokenizer.pad_token_id)
+        rows = tuple(replace(row, policy=self.cast.agents[row.agent]) for row in batch.rows)
+        trainer = self.config.trainer
+        logprobs = recomputed_logprobs(
+            replace(batch, rows=rows), self.cast.policies, budget=trainer.micro_batch_tokens,
+            share=self.config.model.prefix_sharing,
+        )  # fmt: skip
+        return float(-(logprobs * batch["mask"]).sum() / batch["mask"].sum())
 
     def evaluate(self, tasks: Sequence[Task], n: int = 1, *, temperature: float = 1.0, seed: int = 0) -> Report:
         """Scores on tasks that have answers. Raises DataError for none."""

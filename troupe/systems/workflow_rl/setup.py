@@ -66,9 +66,8 @@ def make_workflow_factory(
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         for key in merged:
             if key not in parameters:
-                raise ConfigError(
-                    f"workflow.args.{key}: {workflow_class.__name__} takes no such argument{did_you_mean(key, parameters)}"
-                )
+                hint = did_you_mean(key, parameters)
+                raise ConfigError(f"workflow.args.{key}: {workflow_class.__name__} takes no such argument{hint}")
     try:
         workflow_class(**merged)
     except TypeError as error:

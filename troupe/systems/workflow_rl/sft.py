@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from troupe.agents import AgentSpec
 from troupe.batch import Batch, pack
@@ -22,7 +23,7 @@ from troupe.protocols import GenerationRequest, Workflow
 from troupe.stores.checkpoints import CheckpointStore
 from troupe.stores.tracking import Tracker
 from troupe.training.config import SftConfig, TrainerConfig
-from troupe.training.learner import Learner, adamw, cosine_with_warmup
+from troupe.training.learner import Learner, OptimizerGroup, adamw, cosine_with_warmup, muon
 from troupe.training.objectives import Meter, supervised
 from troupe.training.rollout import Job, RolloutSettings, run_episodes_sync
 
@@ -71,14 +72,7 @@ def fine_tune(
     for i, row in enumerate(batch.rows):
         by_episode.setdefault(row.episode, []).append(i)
     members = list(by_episode.values())
-    group = adamw(
-        dict(policy.named_parameters()),
-        lr=config.lr,
-        betas=config.betas,
-        weight_decay=config.weight_decay,
-        schedule=cosine_with_warmup(config.warmup_steps, config.steps),
-    )
-    learner = Learner({"sft": group}, amp="bf16" if trainer.use_amp else None)
+    learner = Learner(_groups(policy, config), amp="bf16" if trainer.use_amp else None)
     step = _restore(store, policy, learner)
     with Tracker(folder, ("jsonl",), project=trainer.project_name, name="sft", config={}) as tracker:
         tracker.truncate(store.load("latest").state["tracker"] if step else 0, step)
@@ -98,6 +92,20 @@ def fine_tune(
             if step % config.save_freq == 0 or step == config.steps:
                 _save(store, policy, learner, step, tracker, metrics)
     policy.version += 1
+
+
+def _groups(policy: Policy, config: SftConfig) -> dict[str, OptimizerGroup]:
+    parameters = dict(policy.named_parameters())
+    schedule = cosine_with_warmup(config.warmup_steps, config.steps)
+    hidden: dict[str, nn.Parameter] = {}
+    if config.optimizer == "muon":
+        inside = {id(p) for p in policy.model.backbone.layers.parameters()}  # type: ignore[union-attr]
+        hidden = {name: p for name, p in parameters.items() if p.ndim == 2 and id(p) in inside}
+    rest = {name: p for name, p in parameters.items() if name not in hidden}
+    groups = {"sft": adamw(rest, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, schedule=schedule)}
+    if hidden:
+        groups["sft_matrices"] = muon(hidden, lr=config.lr, weight_decay=config.weight_decay, schedule=schedule)
+    return groups
 
 
 def _on_policy(batch: Batch, name: str) -> Batch:

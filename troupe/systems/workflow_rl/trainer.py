@@ -335,8 +335,8 @@ class AgentTrainer:
         dropped = (counts[0] - len(self.train_tasks), counts[1] - len(self.val_tasks))
         if any(dropped):
             log.warning(
-                "data.filter_overlong_prompts: dropped %d of %d training and %d of %d held-out tasks, which are longer than "
-                "%d tokens", dropped[0], counts[0], dropped[1], counts[1], limit,
+                "data.filter_overlong_prompts: %d of %d training and %d of %d held-out tasks are longer than %d tokens",
+                dropped[0], counts[0], dropped[1], counts[1], limit,
             )  # fmt: skip
         if not self.train_tasks or not self.val_tasks:
             raise ConfigError(f"no task is left within data.max_prompt_length={limit}; write a larger one")
