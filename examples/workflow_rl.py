@@ -1,7 +1,8 @@
 """Two agents of one workflow, two rewards, two sets of weights: python examples/workflow_rl.py
 
-A talker is paid for plain letters, a brief one for saying little. Both start from the same random weights, and within half a
-minute they have become different: each is paid by its own reward, compared with its own kind, and learns its own weights.
+A talker is paid for plain letters, a brief one for saying little. Both start from the same random weights, and within
+half a minute they have become different: each is paid by its own reward, compared with its own kind, and learns its own
+weights.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -246,7 +247,7 @@ def minibatches(
         order = [i for g in torch.randperm(len(groups), generator=generator).tolist() for i in groups[g]]
     parts = max(1, round(len(order) / size))
     bounds = [round(p * len(order) / parts) for p in range(parts + 1)]
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in pairwise(bounds):
         if high > low:
             yield batch.take(order[low:high])
 

@@ -154,6 +154,17 @@ def test_gradients_reach_only_the_active_adapter(adapted: LanguageModel, make_ba
     adapted.network.zero_grad(set_to_none=True)
 
 
+def test_an_adapter_may_be_named_as_a_module_is(tiny_model: Callable[..., LanguageModel]) -> None:
+    """An agent called `model` must not be given the whole base to train."""
+    pytest.importorskip("peft")
+    model = tiny_model(layers=1)
+    for name in ("model", "mlp"):
+        model.add_adapter(name, LoraSettings(rank=2))
+    own = {name: set(Policy(name, model, name).state()) for name in ("model", "mlp")}
+    assert len(own["model"]) == len(own["mlp"]) == 2 * 7 and not own["model"] & own["mlp"]
+    assert all(".lora_" in name for names in own.values() for name in names)
+
+
 def test_a_step_of_one_adapter_changes_nobody_else(tiny_model: Callable[..., LanguageModel], make_batch: Any) -> None:
     pytest.importorskip("peft")
     model = tiny_model(layers=1)

@@ -16,6 +16,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +133,7 @@ class Policy:
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """What an update of this policy changes: all weights, or its adapter's."""
         for name, parameter in self.model.network.named_parameters():
-            if not self.model.adapters or (self.adapter is not None and f".{self.adapter}." in name):
+            if not self.model.adapters or (self.adapter is not None and _belongs(name, self.adapter)):
                 yield name, parameter
 
     def state(self) -> dict[str, Tensor]:
@@ -180,6 +181,11 @@ class Policy:
                 network.set_adapter(self.adapter)
                 network = network.merge_and_unload()  # destroys in place, hence the copy
         _write(network, self.model.tokenizer, folder)
+
+
+def _belongs(parameter: str, adapter: str) -> bool:
+    """Whether peft keeps it for this adapter: `...lora_A.<adapter>.weight`. Adapters may be named as modules are."""
+    return any(kind.startswith("lora_") and name == adapter for kind, name in pairwise(parameter.split(".")))
 
 
 class ValueModel(nn.Module):

@@ -240,9 +240,9 @@ def muon(
 ) -> OptimizerGroup:
     """A group of matrices under Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/).
 
-    Momentum, orthogonalised: every direction of a matrix moves alike. The step is scaled to AdamW's size (Liu et al. 2025,
-    section 2.2, arXiv:2502.16982), so learning rates carry over. For hidden matrices only: embeddings, heads, biases
-    and norms belong under AdamW. `options` as `OptimizerGroup`.
+    Momentum, orthogonalised: every direction of a matrix moves alike. The step is scaled to AdamW's size (Liu et al.
+    2025, section 2.2, arXiv:2502.16982), so learning rates carry over. For hidden matrices only: embeddings, heads,
+    biases and norms belong under AdamW. `options` as `OptimizerGroup`.
     """
     named = dict(parameters)
     optimizer = torch.optim.Muon(

@@ -21,6 +21,7 @@ from troupe.protocols import GenerationRequest
 __all__ = ["MathTeacher"]
 
 _OPERATOR = re.compile(r"(?<=[0-9)])[-+*/]")
+_MOST_CALLS = 3
 _SIMPLE = re.compile(r"^(\d+(?:\.\d+)?)([-+*/])(\d+(?:\.\d+)?)$")
 
 
@@ -28,7 +29,7 @@ class MathTeacher:
     """`respond(request)` for a `ScriptedEngine`; tasks need `solution["plan"]` and `solution["check"]`."""
 
     def __init__(self, tasks: Iterable[Task], *, noise: float, seed: int) -> None:
-        self._solutions: dict[str, Mapping[str, Sequence[str]]] = {task.id: task.solution for task in tasks}
+        self._tasks = {task.id: task for task in tasks}
         self._noise = noise
         self._seed = seed
 
@@ -39,21 +40,22 @@ class MathTeacher:
 
     def __call__(self, request: GenerationRequest) -> str:
         *_, task, _, agent, _ = request.key
-        solution = self._solutions[task]
+        solution: Mapping[str, Sequence[str]] = self._tasks[task].solution
         rng = random.Random(_digest((self._seed, *request.key)))
         if agent == "analyzer":
             plan = ", ".join(solution["plan"])
             return f"<ans>{_corrupt(plan, rng) if rng.random() < self._noise else plan}</ans>"
         if agent == "executor":
             return self._execute(request.messages, rng, solution)
-        return self._verify(request.messages, solution["check"])
+        unordered = len(self._tasks[task].data.get("unknowns", solution["check"])) < len(solution["check"])
+        return self._verify(request.messages, solution["check"], distinct=unordered)
 
     def _execute(self, messages: Sequence[Message], rng: random.Random, solution: Mapping[str, Sequence[str]]) -> str:
         """The next calculator call of the plan in the prompt, or the answer once all calls are made."""
         plan = str(messages[1]["content"]).rsplit("\nPlan: ", 1)[-1]
         own = solution.get("calls") if plan == ", ".join(solution["plan"]) else None
         try:
-            parts = [list(own)] if own else [steps(part) for part in plan.split(",")]
+            parts = [list(own)] if own else [_calls(part.strip()) for part in plan.split(",")]
         except ExpressionError:
             return "<ans>?</ans>"
         results = [str(said["content"]) for said in messages if said["role"] == "tool"]
@@ -74,21 +76,26 @@ class MathTeacher:
             real.append(last)
         return f"<ans>{', '.join(real)}</ans>"
 
-    def _verify(self, messages: Sequence[Message], checks: Sequence[str]) -> str:
-        """Puts the answer back into the problem, one check at a time; all must give 0."""
+    def _verify(self, messages: Sequence[Message], checks: Sequence[str], *, distinct: bool) -> str:
+        """Puts the answer back into the problem, one check at a time; all must give 0. Roots must be `distinct`."""
         answer = str(messages[1]["content"]).rsplit("\nAnswer: ", 1)[-1]
         results = [str(said["content"]) for said in messages if said["role"] == "tool"]
-        if any(result != "0" for result in results):
-            return "<ans>bad</ans>"
-        if len(results) == len(checks):
-            return "<ans>ok</ans>"
+        components = [part.strip() for part in answer.split(",")]
         try:
-            components = [part.strip() for part in answer.split(",")]
-            for part in components:
-                evaluate(part)
+            values = {evaluate(part) for part in components}
+            if any(result != "0" for result in results) or (distinct and len(values) < len(checks)):
+                return "<ans>bad</ans>"
+            if len(results) == len(checks):
+                return "<ans>ok</ans>"
             return f"<call>{substitute(checks[len(results)], *components)}</call>"
-        except (ExpressionError, IndexError):
+        except ExpressionError:  # no number, or too few of them
             return "<ans>bad</ans>"
+
+
+def _calls(part: str) -> list[str]:
+    """One call per operation; a long expression is one call, or its conversation would not end."""
+    calls = steps(part)
+    return calls if 0 < len(calls) <= _MOST_CALLS else [part]
 
 
 def _value(call: str) -> str:

@@ -90,8 +90,8 @@ class WorkflowRLConfig(Frozen):
         compares = self.algorithm.adv_estimator in ("grpo", "dr_grpo", "rloo", "reinforce_pp_baseline")
         if compares and self.rollout.n == 1 and self.algorithm.group != "by_task":
             raise ValueError(
-                f"algorithm.adv_estimator={self.algorithm.adv_estimator} compares attempts, but rollout.n=1 gives every "
-                "group one member; write rollout.n=8, or adv_estimator=gae"
+                f"algorithm.adv_estimator={self.algorithm.adv_estimator} compares attempts, but rollout.n=1 gives "
+                "every group one member; write rollout.n=8, or adv_estimator=gae"
             )
         if self.data.shuffle_answers and self.trainer.val_only:
             raise ValueError("data.shuffle_answers changes training only; trainer.val_only would ignore it")
