@@ -53,10 +53,8 @@ def main() -> None:
             print(f"{row.agent:>7} speaks for policy {row.policy!r}; paid: {row.reward}; compared {row.group}")
         result = trainer.train()
         for update, report in sorted(result.reports.items()):
-            success = report.success()
-            print(
-                f"after update {update:>2}: {success.mean:.2f} [{success.low:.2f}, {success.high:.2f}] of held-out tasks"
-            )
+            rate = report.success()
+            print(f"after update {update:>2}: {rate.mean:.2f} [{rate.low:.2f}, {rate.high:.2f}] of the tasks")
 
 
 def show(phase: str, step: int, total: int, metrics: Mapping[str, float]) -> None:

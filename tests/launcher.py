@@ -67,7 +67,7 @@ def _phases() -> dict[str, tuple[Any, str, Callable[..., bool]]]:
     }
 
 
-def _watch(phase: str, call: int, act: Callable[[], None]) -> None:
+def _watch(phase: str, call: int, act: Callable[[], object]) -> None:
     """Calls `act` on the `call`-th entry into a phase, counted from 1."""
     owner, name, belongs = _phases()[phase]
     method, seen = getattr(owner, name), 0
@@ -104,7 +104,7 @@ def _child(request: dict[str, Any], ready: int) -> None:
         if "fill" in strike:
             _watch(strike["phase"], strike["call"], lambda: fill(Path(strike["fill"]), strike["leave"]))
         else:
-            _watch(strike["phase"], strike["call"], lambda: os.write(ready, b"!") and None)
+            _watch(strike["phase"], strike["call"], lambda: os.write(ready, b"!"))
     from troupe.cli import main
 
     code = 70

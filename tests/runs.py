@@ -86,7 +86,7 @@ class Launcher:
 
     def __call__(
         self,
-        argv: Sequence[str],
+        argv: Sequence[object],
         *,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
@@ -102,7 +102,9 @@ class Launcher:
         answer = json.loads(self._process.stdout.readline())
         return Ended(answer["code"], (place / "out").read_text(), (place / "err").read_text(), answer["cpu"])
 
-    def kill(self, argv: Sequence[str], phase: str, call: int, delay: float = 0.0, sig: int = signal.SIGKILL) -> Ended:
+    def kill(
+        self, argv: Sequence[object], phase: str, call: int, delay: float = 0.0, sig: int = signal.SIGKILL
+    ) -> Ended:
         """Starts the command and sends a signal `delay` seconds after the `call`-th entry into a phase."""
         return self(argv, strike={"phase": phase, "call": call, "delay": delay, "signal": int(sig)})
 

@@ -47,10 +47,20 @@ def printed(launch: Launcher, *arguments: Any) -> dict[str, tuple[str, str]]:
 # ---------------------------------------------------------------------------------------------- before anything runs
 
 
+def cheapest(limit: float, *arguments: str) -> float:
+    """CPU-seconds of a process: the best of five, or of fifteen where a busy machine makes the first ones dear."""
+    best = float("inf")
+    for tries in range(15):
+        if tries >= 5 and best < limit:
+            break
+        best = min(best, python(*arguments)[1])
+    return best
+
+
 @pytest.fixture(scope="module")
 def limit() -> float:
-    """0.4 CPU-seconds; more on a machine where a bare pydantic model alone takes over 0.25 (best of five each)."""
-    bare = min(python("-c", "import pydantic\nclass A(pydantic.BaseModel): x: int = 0")[1] for _ in range(5))
+    """0.4 CPU-seconds; more on a machine where a bare pydantic model alone takes over 0.25."""
+    bare = cheapest(0.25, "-c", "import pydantic\nclass A(pydantic.BaseModel): x: int = 0")
     return 0.4 if bare <= 0.25 else 1.8 * bare
 
 
@@ -58,7 +68,7 @@ def limit() -> float:
 def test_it_answers_at_once(line: str, limit: float) -> None:
     """Neither torch nor transformers is imported where nothing is trained."""
     arguments = line.split()
-    assert min(python("-m", "troupe", *arguments)[1] for _ in range(5)) < limit
+    assert cheapest(limit, "-m", "troupe", *arguments) < limit
     spy = "import sys; from troupe.cli import main\ntry: code = main()\nexcept SystemExit as e: code = e.code\n"
     done, _ = python("-c", f"{spy}print(code, *{{'torch', 'transformers', 'rich'}} & set(sys.modules))", *arguments)
     assert done.stdout.splitlines()[-1] == ("2" if "seeed=1" in line else "0"), done.stderr
@@ -79,7 +89,7 @@ def test_print_config_shows_every_key_with_its_origin(launch: Launcher, tmp_path
     assert shown["seed"] == ("0", "default")
     assert shown["algorithm.adv_estimator"][0] == "gae" and shown["algorithm.adv_estimator"][1].startswith("preset")
     assert shown["data.train_size"] == ("77", f"{file}:2")
-    assert shown["optim.lr"] == ("2e-05", "override 'optim.lr=2e-5'")
+    assert float(shown["optim.lr"][0]) == 2e-5 and shown["optim.lr"][1] == "override 'optim.lr=2e-5'"
 
 
 @pytest.mark.parametrize("preset", ["agent_ppo_trainer", "demo"])
@@ -97,12 +107,14 @@ def test_documented_spellings_take_effect(launch: Launcher) -> None:
         "actor_rollout_ref.model.enable_gradient_checkpointing=true",
     )  # fmt: skip
     expected = {
-        "optim.lr": "3e-05", "data.train_batch_size": "16", "trainer.total_epochs": "10", "trainer.save_freq": "1000",
-        "rollout.n": "4", "model.path": "some/model", "rollout.temperature": "0.7", "critic.lr": "0.0003",
-        "workflow.n_parallel_tasks": "12", "model.gradient_checkpointing": "true",
+        "optim.lr": 3e-5, "data.train_batch_size": 16, "trainer.total_epochs": 10, "trainer.save_freq": 1000,
+        "rollout.n": 4, "rollout.temperature": 0.7, "critic.lr": 3e-4, "workflow.n_parallel_tasks": 12,
     }  # fmt: skip
-    assert {key: shown[key][0] for key in expected} == expected
-    assert all(shown[key][1].startswith("override") for key in expected)
+    assert {key: float(shown[key][0]) for key in expected} == expected
+    assert shown["model.path"][0] == "some/model" and shown["model.gradient_checkpointing"][0] == "true"
+    assert all(
+        shown[key][1].startswith("override") for key in [*expected, "model.path", "model.gradient_checkpointing"]
+    )
 
 
 def test_documented_spellings_reach_the_run(launch: Launcher, tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ class FunctionalDecoder:
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.width = config.hidden_size // self.heads
         self.eps = config.rms_norm_eps
+        # What attention computes in, and so what the cache holds (see models/attention.py).
+        self.attention_dtype = torch.float64 if policy.model.exact_attention else policy.model.network.dtype
         self.theta = float(config.rope_parameters["rope_theta"])
         self.cos = self.sin = torch.empty(0)
         self.sync()
@@ -117,7 +119,7 @@ class FunctionalDecoder:
 
     def empty_cache(self, rows: int, columns: int) -> Cache:
         shape = (len(self.layers), rows, self.kv_heads)
-        like = {"dtype": self.embedding.dtype, "device": self.embedding.device}
+        like = {"dtype": self.attention_dtype, "device": self.embedding.device}
         return Cache(torch.zeros(*shape, self.width, columns, **like), torch.zeros(*shape, columns, self.width, **like))
 
     def step(self, ids: Tensor, positions: Tensor, cache: Cache, start: int, visible: Tensor) -> Tensor:
@@ -142,7 +144,7 @@ class FunctionalDecoder:
             keys, values = cache.keys[n, ..., :end], cache.values[n, :, :, :end]
             keys[..., start:] = key.transpose(-1, -2)
             values[..., start:, :] = qkv[:, self.heads + self.kv_heads :]
-            x = x + attend(query, keys, values, mask) @ layer.out
+            x = x + attend(query.to(keys.dtype), keys, values, mask).to(x.dtype) @ layer.out
             h = F.rms_norm(x, (x.shape[-1],), layer.norm_mid, self.eps)
             gate, up = (h @ layer.gate_up).chunk(2, -1)
             x = x + (F.silu(gate) * up) @ layer.down
@@ -151,8 +153,8 @@ class FunctionalDecoder:
     def _mask(self, visible: Tensor, new: int) -> Tensor:
         """What is added to the scores: `[B K, H / K, C]` for one query per row, `[B, 1, T, C]` for several."""
         rows, end = visible.shape
-        low = torch.finfo(self.embedding.dtype).min  # -inf would make an all-padding row NaN
-        bias = torch.zeros(visible.shape, dtype=self.embedding.dtype, device=visible.device).masked_fill_(~visible, low)
+        low = torch.finfo(self.attention_dtype).min  # -inf would make an all-padding row NaN
+        bias = torch.zeros(visible.shape, dtype=self.attention_dtype, device=visible.device).masked_fill_(~visible, low)
         if new == 1:
             per = self.heads // self.kv_heads
             return bias[:, None, None].expand(rows, self.kv_heads, per, end).reshape(-1, per, end)

@@ -67,5 +67,8 @@ class ModelConfig(Frozen):
     """`auto` takes a CUDA GPU where there is one, else the CPU."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    exact_attention: bool = True
+    """Attention of float32 models on the CPU in float64, so that recomputed log-probs equal the sampled ones; off,
+    decoding is faster by about a quarter and `trainer.logprob_tolerance` must be looser. Without effect elsewhere."""
     prefix_sharing: bool = True
     """Compute a prefix that several rows share once per update; the gradients are the same."""

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from troupe.errors import ConfigError, MissingExtra, StorageError, UserError
+from troupe.models.attention import FLOAT64, register_float64_attention
 from troupe.models.chat import EMBEDDED_TEMPLATE, SPECIAL_TOKENS, TAGS, TemplateFormat
 
 if TYPE_CHECKING:
@@ -54,6 +55,20 @@ class LanguageModel(nn.Module):
     def vocabulary(self) -> int:
         """Ids below it may be sampled; the embedding matrix may be padded beyond."""
         return min(len(self.tokenizer), self.config.vocab_size)
+
+    @property
+    def exact_attention(self) -> bool:
+        """Whether attention runs in float64 (see `models.attention`)."""
+        return bool(self.config._attn_implementation == FLOAT64)
+
+    def use_exact_attention(self, wanted: bool) -> None:
+        """Switches float64 attention on or off; only float32 models on the CPU have a use for it."""
+        useful = wanted and self.device.type == "cpu" and self.network.dtype == torch.float32
+        if useful == self.exact_attention:
+            return
+        register_float64_attention()
+        base = self.network.get_base_model() if self.adapters else self.network
+        base.set_attn_implementation(FLOAT64 if useful else "sdpa")
 
     @property
     def max_positions(self) -> int:

@@ -31,6 +31,7 @@ MODES: dict[str, dict[str, Any]] = {
     "KL to the start": {"algorithm__kl_beta": 0.1},
     "running baselines": {"algorithm__adv_estimator": "rae"},
     "several minibatches": {"algorithm__ppo_epochs": 2, "algorithm__mini_batch_size": 8, "optim__warmup_steps": 5},
+    "Muon": {"sft__optimizer": "muon", "sft__lr": 0.01},
     "half precision": {"model__dtype": "bfloat16"},
     "mixed precision": {"trainer__use_amp": "true"},
     "rare checkpoints": {"trainer__save_freq": 3, "trainer__val_before_train": "false"},
@@ -57,7 +58,7 @@ def test_the_runs_that_are_compared_here_learn(reference: Path) -> None:
     assert outcomes == {"success", "failure"}
     kept = remains(reference)
     assert {"episodes.jsonl", "metrics.jsonl", "sft/metrics.jsonl", "val/report_4.json", "best", "latest"} <= set(kept)
-    assert kept["latest"][0] == 4 and kept["best"][0] != 4
+    assert kept["latest"][0] == 4
 
 
 @pytest.mark.parametrize("phase", ["sft", "sft_checkpoint", "rollout", "update", "validation", "checkpoint"])
@@ -71,12 +72,14 @@ def test_kill_in_each_phase(launch: Launcher, reference: Path, tmp_path: Path, p
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_kill_at_twenty_random_moments(launch: Launcher, reference: Path, tmp_path: Path, seed: int) -> None:
-    """Several kills in a row where the run survives the first ones."""
-    rng = random.Random(seed)
+    """One to three kills; a later one may come too late."""
+    rng, argv = random.Random(seed), letters(tmp_path / "run")
+    codes = []
     for _ in range(rng.randint(1, 3)):
         phase = rng.choice(list(CALLS))
-        launch.kill(letters(tmp_path / "run"), phase, rng.randint(1, CALLS[phase]), rng.uniform(0, 0.1))
-    finished_well(launch(letters(tmp_path / "run")))
+        codes.append(launch.kill(argv, phase, rng.randint(1, CALLS[phase] - 1), rng.uniform(0, 0.03)).code)
+    assert codes[0] == -signal.SIGKILL
+    finished_well(launch(argv))
     assert differences(reference, tmp_path / "run") == []
 
 
@@ -84,7 +87,7 @@ def test_kill_at_twenty_random_moments(launch: Launcher, reference: Path, tmp_pa
 def test_kill_in_each_mode(launch: Launcher, tmp_path: Path, mode: str) -> None:
     whole, cut = (letters(tmp_path / name, **MODES[mode]) for name in ("whole", "cut"))
     finished_well(launch(whole))
-    phase = random.Random(mode).choice(["rollout", "update"])
+    phase = "sft" if mode == "Muon" else random.Random(mode).choice(["rollout", "update"])
     killed_and_resumed(launch, cut, phase, 4, 0.0)  # in the second phase of mode=separate
     assert differences(tmp_path / "whole", tmp_path / "cut") == []
 

@@ -179,7 +179,8 @@ def test_half_precision_is_the_same_before_and_after_the_disk(tmp_path: Path) ->
 
 
 def test_recomputing_activations_changes_no_gradient() -> None:
-    gradients, passes = [], [0, 0]
+    gradients: list[dict[str, Any]] = []
+    passes = [0, 0]
 
     def count(which: int) -> None:
         passes[which] += 1

@@ -311,16 +311,20 @@ def test_every_key_of_the_config_is_read(tmp_path: Path, letters_known: None) ->
     """A key that no run reads is a promise that nobody keeps."""
     DatasetRegistry(tmp_path / "data").register_dataset("mine", TRAIN, "train")
     DatasetRegistry(tmp_path / "data").register_dataset("mine", VAL, "held_out")
-    one = {"workflow__name": "letters", "sft__steps": 1, "trainer__total_steps": 1, "trainer__test_freq": 1}
+    one: dict[str, Any] = {
+        "workflow__name": "letters",
+        "sft__steps": 1,
+        "trainer__total_steps": 1,
+        "trainer__test_freq": 1,
+    }
     unread = set(leaf_paths(WorkflowRLConfig))
-    for number, changed in enumerate(
-        [
-            {"algorithm__adv_estimator": "gae"},
-            {"policies__weights": "lora", "algorithm__kl_beta": 0.1},
-            {"algorithm__adv_estimator": "rae", "data__train": "mine", "data__root": tmp_path / "data"},
-        ]
-    ):
-        recording = Recording(config(tmp_path / str(number), **one | changed))
+    runs: list[dict[str, Any]] = [
+        {"algorithm__adv_estimator": "gae"},
+        {"policies__weights": "lora", "algorithm__kl_beta": 0.1},
+        {"algorithm__adv_estimator": "rae", "data__train": "mine", "data__root": tmp_path / "data"},
+    ]
+    for number, changed in enumerate(runs):
+        recording: Any = Recording(config(tmp_path / str(number), **one | changed))
         AgentTrainer(config=recording).train()
         unread &= set(recording.unread())
     assert unread == set()

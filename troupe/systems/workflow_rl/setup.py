@@ -112,6 +112,7 @@ def cast(config: WorkflowRLConfig, agent_names: Sequence[str], model: LanguageMo
     """
     agents = _agent_map(config.policies, agent_names)
     trained = _trained(config.policies, agent_names)
+    model.use_exact_attention(config.model.exact_attention)
     policies = {name: _policy(config, name, i, model) for i, name in enumerate(dict.fromkeys(agents.values()))}
     return Cast(policies, agents, trained)
 
