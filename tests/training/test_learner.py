@@ -15,7 +15,7 @@ from troupe.batch import Batch, minibatches
 from troupe.errors import ConfigError, TrainingError
 from troupe.maths.gradients import pcgrad
 from troupe.maths.losses import aggregate, normalizer, ppo_clip, value_loss
-from troupe.training.learner import Learner, OptimizerGroup, adamw, cosine_with_warmup
+from troupe.training.learner import Learner, OptimizerGroup, adamw, cosine_with_warmup, muon
 
 
 def weight(*values: float) -> nn.Parameter:
@@ -359,3 +359,38 @@ def halves(network: nn.Module, part: Batch) -> list[Callable[[], dict[str, Tenso
     middle = len(part) // 2
     parts = [part.take(range(middle)), part.take(range(middle, len(part)))]
     return [lambda half=half: closure(half) for half in parts]
+
+
+def test_muon_moves_every_direction_of_a_matrix_alike() -> None:
+    """The gradient has singular values 8 and 0.5; an orthogonalised step has (nearly) equal ones, AdamW-sized."""
+    matrix = nn.Parameter(torch.zeros(4, 4))
+    slope = torch.diag(torch.tensor([8.0, 0.5, 8.0, 0.5]))
+    learner = Learner({"m": muon({"m": matrix}, lr=0.1, weight_decay=0.0, max_norm=None)})
+    learner.update([lambda: {"loss": (matrix * slope).sum()}])
+    sizes = torch.linalg.svdvals(matrix.detach())
+    assert sizes.min() > 0.5 * sizes.max() > 0  # Newton-Schulz brings them to within 0.7 to 1.2 of one another
+    assert (torch.diag(matrix.detach()) < 0).all()
+    assert matrix.detach().square().mean().sqrt() == pytest.approx(0.1 * 0.2, rel=0.3)  # 0.2 lr, AdamW's usual rms
+
+
+def test_muon_continues_bit_by_bit() -> None:
+    def build() -> tuple[nn.Parameter, Learner]:
+        matrix = nn.Parameter(torch.arange(12.0).reshape(3, 4) / 10)
+        return matrix, Learner({"m": muon({"m": matrix}, lr=0.05, weight_decay=0.01)})
+
+    def step(matrix: nn.Parameter, learner: Learner) -> None:
+        learner.update([lambda: {"loss": (matrix**2).sum() + matrix[0].sin().sum()}])
+
+    whole, learner = build()
+    for _ in range(4):
+        step(whole, learner)
+    first, half = build()
+    for _ in range(2):
+        step(first, half)
+    second, rest = build()
+    with torch.no_grad():
+        second.copy_(first)
+    rest.load_state_dict(copy.deepcopy(half.state_dict()))
+    for _ in range(2):
+        step(second, rest)
+    assert torch.equal(whole, second)
