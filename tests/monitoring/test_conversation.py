@@ -68,3 +68,8 @@ def test_an_agent_that_said_nothing_and_an_empty_episode_still_print() -> None:
     text = printed(silent)
     assert "said nothing" in text and "(an empty answer)" in text and text.rstrip().endswith("timeout")
     assert printed(Episode("e", "t")).split() == ["t", "✗", "not", "solved"]
+
+
+def test_an_episode_that_nobody_judged_shows_no_outcome() -> None:
+    text = printed(replace(team(), outcome=Outcome.FAILURE, metadata={**team().metadata, "unpaid": True}))
+    assert "solved" not in text

@@ -22,13 +22,15 @@ _LONG = 2000
 def conversation(episode: Episode) -> RenderableType:
     """A renderable for rich: the problem, each agent's turns in a panel of its own with its reward, and the outcome.
 
-    Nothing that a user or a model wrote is read as console mark-up.
+    An episode that ran without answers (`metadata["unpaid"]`) has no outcome to show. Nothing that a user or a model
+    wrote is read as console mark-up.
     """
     from rich.console import Group
 
     found = parts(episode)
+    judged = [] if episode.metadata.get("unpaid") else [_closing(episode)]
     colours = {agent: _COLOURS[i % len(_COLOURS)] for i, agent in enumerate(dict.fromkeys(p.agent for p in found))}
-    return Group(_opening(episode), *(_panel(part, colours[part.agent]) for part in found), _closing(episode))
+    return Group(_opening(episode), *(_panel(part, colours[part.agent]) for part in found), *judged)
 
 
 def _opening(episode: Episode) -> Text:

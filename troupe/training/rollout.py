@@ -88,6 +88,8 @@ async def _run(
     key = (*settings.key, job.task.id, job.rollout)
     handle = EpisodeHandle(id=job.id(settings.purpose), task_id=job.task.id, group=f"{settings.purpose}/{job.task.id}")
     handle.metadata["kind"] = job.task.kind
+    if not pay:
+        handle.metadata["unpaid"] = True  # nobody knows whether it is right
     team = Team(agents, wave, handle, key)
     limit = asyncio.timeout(settings.timeout)
     wave.enter(handle.id, limit)
