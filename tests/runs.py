@@ -99,7 +99,9 @@ class Launcher:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        assert line, "the launcher died; what it wrote to standard error says why"
+        answer = json.loads(line)
         return Ended(answer["code"], (place / "out").read_text(), (place / "err").read_text(), answer["cpu"])
 
     def kill(

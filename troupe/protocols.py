@@ -119,8 +119,13 @@ class RewardFn(Protocol):
 class Workflow(Protocol):
     """A team. `run` sees the problem without its answer; `reward` pays afterwards, on the same mutable handles."""
 
-    agent_names: tuple[str, ...]
-    credit: Mapping[str, str]  # agent -> what it is paid for, in a sentence; printed in the credit table
+    @property
+    def agent_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def credit(self) -> Mapping[str, str]:
+        """agent -> what it is paid for, in a sentence; printed in the credit table."""
+        ...
 
     async def run(self, problem: Problem, agents: Any) -> Any: ...
 

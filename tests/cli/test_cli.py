@@ -47,28 +47,21 @@ def printed(launch: Launcher, *arguments: Any) -> dict[str, tuple[str, str]]:
 # ---------------------------------------------------------------------------------------------- before anything runs
 
 
-def cheapest(limit: float, *arguments: str) -> float:
-    """CPU-seconds of a process: the best of five, or of fifteen where a busy machine makes the first ones dear."""
-    best = float("inf")
-    for tries in range(15):
-        if tries >= 5 and best < limit:
-            break
-        best = min(best, python(*arguments)[1])
-    return best
-
-
-@pytest.fixture(scope="module")
-def limit() -> float:
-    """0.4 CPU-seconds; more on a machine where a bare pydantic model alone takes over 0.25."""
-    bare = cheapest(0.25, "-c", "import pydantic\nclass A(pydantic.BaseModel): x: int = 0")
-    return 0.4 if bare <= 0.25 else 1.8 * bare
-
-
 @pytest.mark.parametrize("line", ["--help", "train workflow --print-config", "train workflow seeed=1"])
-def test_it_answers_at_once(line: str, limit: float) -> None:
-    """Neither torch nor transformers is imported where nothing is trained."""
+def test_it_answers_at_once(line: str) -> None:
+    """In less than 0.4 CPU-seconds, best of five, and without torch or transformers.
+
+    CPU-seconds grow where other processes share a core, so a bare pydantic model is measured at the same moments: 0.4
+    is 1.9 times what it takes on a quiet machine, and so the limit everywhere. A busy machine gets ten more tries.
+    """
     arguments = line.split()
-    assert cheapest(limit, "-m", "troupe", *arguments) < limit
+    best = bare = float("inf")
+    for tries in range(15):
+        if tries >= 5 and best < max(0.4, 1.9 * bare):
+            break
+        bare = min(bare, python("-c", "import pydantic\nclass A(pydantic.BaseModel): x: int = 0")[1])
+        best = min(best, python("-m", "troupe", *arguments)[1])
+    assert best < max(0.4, 1.9 * bare)
     spy = "import sys; from troupe.cli import main\ntry: code = main()\nexcept SystemExit as e: code = e.code\n"
     done, _ = python("-c", f"{spy}print(code, *{{'torch', 'transformers', 'rich'}} & set(sys.modules))", *arguments)
     assert done.stdout.splitlines()[-1] == ("2" if "seeed=1" in line else "0"), done.stderr
@@ -202,7 +195,7 @@ def test_evaluate(launch: Launcher, reference: Path, tmp_path: Path) -> None:
 def test_evaluate_an_earlier_checkpoint(launch: Launcher, reference: Path) -> None:
     for name, step in (("checkpoint_3", 3), ("", 4)):
         out = finished_well(launch(["evaluate", "--checkpoint", reference / name, "-n", "1", "--size", "3"])).out
-        assert f"checkpoint_{step} on math" in out and re.search(r"│ all +│ 3 ", out)
+        assert f"checkpoint_{step}onmath" in "".join(out.split()) and re.search(r"│ all +│ 3 ", out)  # a title may wrap
 
 
 def test_ask_shows_the_turns_and_an_answer(launch: Launcher, finished: Path) -> None:

@@ -12,10 +12,11 @@ import torch
 from tests.letters import Letters, register
 from tests.runs import TINY, lines_of
 from troupe.agents import Team
-from troupe.batch import pack
+from troupe.batch import Batch, pack
 from troupe.config import Recording, leaf_paths, load
 from troupe.episode import Problem, Task
 from troupe.errors import ConfigError, CreditError, StorageError, TrainingError
+from troupe.models.language import Policy
 from troupe.stores.checkpoints import CheckpointStore
 from troupe.stores.episodes import EpisodeStore
 from troupe.systems.workflow_rl import AgentTrainer
@@ -282,9 +283,18 @@ def test_episodes_past_their_time_are_data(tmp_path: Path) -> None:
     assert row["episode/outcome/timeout"] == 1.0 and row["rollout/not_trained_on"] == 8.0
 
 
-def test_log_probs_that_disagree_end_the_run(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"log-probs differ .* trainer\.logprob_tolerance is 1e-15"):
-        trainer(tmp_path, trainer__logprob_tolerance=1e-15).train()
+def test_log_probs_that_disagree_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the weights that are asked again are not the ones that sampled."""
+    run = trainer(tmp_path, trainer__val_before_train="false")
+
+    def moved(batch: Batch, policies: Mapping[str, Policy], **options: Any) -> torch.Tensor:
+        with torch.no_grad():
+            next(policies["team"].model.network.parameters()).mul_(1.01)
+        return recomputed_logprobs(batch, policies, **options)
+
+    monkeypatch.setattr("troupe.systems.workflow_rl.trainer.recomputed_logprobs", moved)
+    with pytest.raises(TrainingError, match=r"log-probs differ .* trainer\.logprob_tolerance is 1e-05"):
+        run.train()
 
 
 # ---------------------------------------------------------------------------------------------- the folder
