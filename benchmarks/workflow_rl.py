@@ -37,9 +37,10 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import torch
 import transformers
 
-from troupe.agents import EpisodeHandle, Team
+from troupe.agents import Team
 from troupe.episode import Outcome, Problem, Task, message
 from troupe.errors import MissingExtra
+from troupe.handles import EpisodeHandle
 from troupe.models.config import ModelConfig, TinyConfig
 from troupe.models.language import Policy, build_tiny, load_language_model
 from troupe.protocols import GenerationRequest

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from troupe.agents import EpisodeHandle, Team
+from troupe.agents import Team
 from troupe.episode import Outcome, Problem, Task, message
+from troupe.handles import EpisodeHandle
 from troupe.protocols import GenerationRequest
 
 __all__ = ["Letters", "LettersTeacher", "register"]

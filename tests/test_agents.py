@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from troupe.agents import AgentSpec, EpisodeHandle, PromptTooLong, Team, Wave, keyed_uniforms
+from troupe.agents import AgentSpec, PromptTooLong, Team, Wave, keyed_uniforms
 from troupe.engines.scripted import ScriptedEngine
 from troupe.episode import FinishReason, Outcome, Sampling, StopReason, message
 from troupe.errors import CreditError, EpisodeError
+from troupe.handles import EpisodeHandle
 from troupe.models.chat import TemplateFormat
 
 ASK = [message("system", "brief"), message("user", "hi")]

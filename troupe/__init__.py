@@ -13,12 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the same names for type checkers and editors; a test compares the two lists
     from troupe.agents import Agent as Agent
     from troupe.agents import AgentSpec as AgentSpec
-    from troupe.agents import EpisodeHandle as EpisodeHandle
     from troupe.agents import PromptTooLong as PromptTooLong
     from troupe.agents import Reply as Reply
-    from troupe.agents import StepHandle as StepHandle
     from troupe.agents import Team as Team
-    from troupe.agents import TrajectoryHandle as TrajectoryHandle
     from troupe.batch import Batch as Batch
     from troupe.batch import minibatches as minibatches
     from troupe.batch import pack as pack
@@ -45,6 +42,9 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.errors import TrainingError as TrainingError
     from troupe.errors import TroupeError as TroupeError
     from troupe.errors import UserError as UserError
+    from troupe.handles import EpisodeHandle as EpisodeHandle
+    from troupe.handles import StepHandle as StepHandle
+    from troupe.handles import TrajectoryHandle as TrajectoryHandle
     from troupe.maths.advantages import dr_grpo as dr_grpo
     from troupe.maths.advantages import gae as gae
     from troupe.maths.advantages import grpo as grpo
@@ -133,7 +133,7 @@ HOMES: dict[str, str] = {
     "Engine": "troupe.protocols",
     "Episode": "troupe.episode",
     "EpisodeError": "troupe.errors",
-    "EpisodeHandle": "troupe.agents",
+    "EpisodeHandle": "troupe.handles",
     "EpisodeStore": "troupe.stores.episodes",
     "FinishReason": "troupe.episode",
     "Gate": "troupe.training.evaluation",
@@ -167,7 +167,7 @@ HOMES: dict[str, str] = {
     "ScriptedEngine": "troupe.engines.scripted",
     "SftConfig": "troupe.training.config",
     "Step": "troupe.episode",
-    "StepHandle": "troupe.agents",
+    "StepHandle": "troupe.handles",
     "StopReason": "troupe.episode",
     "StorageError": "troupe.errors",
     "Task": "troupe.episode",
@@ -180,7 +180,7 @@ HOMES: dict[str, str] = {
     "TrainerConfig": "troupe.training.config",
     "TrainingError": "troupe.errors",
     "Trajectory": "troupe.episode",
-    "TrajectoryHandle": "troupe.agents",
+    "TrajectoryHandle": "troupe.handles",
     "TroupeError": "troupe.errors",
     "UserError": "troupe.errors",
     "ValueModel": "troupe.models.language",

@@ -1,4 +1,4 @@
-"""The recorder behind `agents.<name>.chat()`: handles, lineage and token truth.
+"""The recorder behind `agents.<name>.chat()`: lineage and token truth.
 
 A workflow talks to its agents in messages. Underneath, every call is token ids: the prompt of a call that continues an
 earlier conversation is that call's ids, its sampled response, and the ids of what was added since; decoded text is
@@ -18,36 +18,23 @@ import inspect
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
 
-from troupe.episode import (
-    Episode,
-    FinishReason,
-    Message,
-    Outcome,
-    Sampling,
-    Step,
-    StopReason,
-    Tokens,
-    Trajectory,
-    message,
-)
+from troupe.episode import FinishReason, Message, Sampling, StopReason, Tokens, message
 from troupe.errors import CreditError, EpisodeError, TroupeError, did_you_mean
+from troupe.handles import EpisodeHandle, StepHandle, TrajectoryHandle
 from troupe.protocols import Engine, Generation, GenerationRequest, Tool
 
 __all__ = [
     "Agent",
     "AgentSpec",
-    "EpisodeHandle",
     "PromptTooLong",
     "Reply",
-    "StepHandle",
     "Team",
-    "TrajectoryHandle",
     "Wave",
     "keyed_uniforms",
 ]
@@ -68,84 +55,6 @@ def keyed_uniforms(key: tuple[Any, ...], n: int) -> np.ndarray:
     digest = hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
     bits = np.random.Philox(key=np.frombuffer(digest, dtype=np.uint64))
     return np.random.Generator(bits).random(n)
-
-
-# ---------------------------------------------------------------------------------------------- handles
-
-
-@dataclass(slots=True)
-class StepHandle:
-    """A step of a running episode. `reward` and `info` may be set until the episode completes."""
-
-    id: str
-    agent: str
-    parent: str | None
-    observation: Any
-    action: Any
-    tokens: Tokens | None
-    reward: float | None = None
-    done: bool = False
-    info: dict[str, Any] = field(default_factory=dict)
-
-    def freeze(self) -> Step:
-        return Step(
-            id=self.id,
-            agent=self.agent,
-            parent=self.parent,
-            observation=self.observation,
-            action=self.action,
-            reward=None if self.reward is None else float(self.reward),
-            done=self.done,
-            info=dict(self.info),
-            tokens=self.tokens,
-        )
-
-
-@dataclass(slots=True)
-class TrajectoryHandle:
-    """One attempt of one agent in a running episode. `reward` may be set until the episode completes."""
-
-    agent: str
-    steps: list[StepHandle] = field(default_factory=list)
-    reward: float | None = None
-    stop_reason: StopReason = StopReason.UNKNOWN
-
-    def freeze(self) -> Trajectory:
-        reward = None if self.reward is None else float(self.reward)
-        if self.steps:
-            self.steps[-1].done = True
-        return Trajectory(self.agent, tuple(step.freeze() for step in self.steps), reward, self.stop_reason)
-
-
-@dataclass(slots=True)
-class EpisodeHandle:
-    """A running episode."""
-
-    id: str
-    task_id: str
-    group: str = ""
-    seed: int = 0
-    trajectories: list[TrajectoryHandle] = field(default_factory=list)
-    outcome: Outcome = Outcome.FAILURE
-    metrics: dict[str, float] = field(default_factory=dict)
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-    def of(self, agent: str) -> list[TrajectoryHandle]:
-        """The trajectories of one agent, in the order in which they began."""
-        return [t for t in self.trajectories if t.agent == agent]
-
-    def freeze(self) -> Episode:
-        """The episode as a value. Trajectories without a step are dropped: nothing happened in them."""
-        return Episode(
-            id=self.id,
-            task_id=self.task_id,
-            trajectories=tuple(t.freeze() for t in self.trajectories if t.steps),
-            outcome=self.outcome,
-            metrics={name: float(value) for name, value in self.metrics.items()},
-            group=self.group,
-            seed=self.seed,
-            metadata=dict(self.metadata),
-        )
 
 
 # ---------------------------------------------------------------------------------------------- the wave

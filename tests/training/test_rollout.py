@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from troupe.agents import AgentSpec, EpisodeHandle, Team
+from troupe.agents import AgentSpec, Team
 from troupe.engines.local import LocalEngine
 from troupe.episode import Episode, Outcome, Problem, Sampling, StopReason, Task, message
 from troupe.errors import ConfigError, CreditError
+from troupe.handles import EpisodeHandle
 from troupe.models.language import Policy
 from troupe.training.rollout import Job, RolloutSettings, run_episodes_sync
 

@@ -1,4 +1,4 @@
-"""The gradient step. Every learner of the package passes through here: this file holds the only `.backward()`.
+"""The gradient step. Every learner of the package passes through here: this file holds the only backward pass.
 
 One update runs micro-batches, each a closure that returns named scalar losses already divided by the counts of the
 *full* batch, so that their gradients add up to the full batch's whatever the cut. Language, boards and markets

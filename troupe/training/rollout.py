@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from troupe.agents import AgentSpec, EpisodeHandle, PromptTooLong, Team, TrajectoryHandle, Wave
+from troupe.agents import AgentSpec, PromptTooLong, Team, Wave
 from troupe.episode import Episode, Outcome, StopReason, Task
 from troupe.errors import CreditError, UserError
+from troupe.handles import EpisodeHandle, TrajectoryHandle
 from troupe.protocols import Engine, Workflow
 
 __all__ = ["Job", "RolloutSettings", "run_episodes", "run_episodes_sync"]

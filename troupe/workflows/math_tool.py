@@ -16,9 +16,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from troupe.agents import EpisodeHandle, Reply, Team, TrajectoryHandle
+from troupe.agents import Reply, Team
 from troupe.episode import Message, Outcome, Problem, Task, message
 from troupe.errors import ConfigError, did_you_mean
+from troupe.handles import EpisodeHandle, TrajectoryHandle
 from troupe.maths.expressions import ExpressionError, evaluate, render
 from troupe.protocols import Reward, Tool
 
