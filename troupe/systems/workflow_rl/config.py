@@ -23,7 +23,8 @@ class WorkflowConfig(Frozen):
     n_parallel_tasks: int = Field(4096, ge=1)
     """Episodes in flight at once."""
     timeout: float | None = Field(None, gt=0)
-    """Wall-clock seconds per episode; an episode past it ends as `timeout` and is not trained on."""
+    """Wall-clock seconds per episode, waiting for other episodes' calls not counted; an episode past it ends as
+    `timeout` and is not trained on."""
 
 
 class DataConfig(Frozen):
