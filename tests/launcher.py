@@ -17,6 +17,7 @@ import json
 import os
 import resource
 import select
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -95,6 +96,8 @@ def fill(folder: Path, leave: int) -> None:
 
 
 def _child(request: dict[str, Any], ready: int) -> None:
+    # A shell that runs the tests in the background ignores Ctrl-C, and its children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(request.get("env", {}))
     os.chdir(request["cwd"])
     for stream, path in ((1, request["out"]), (2, request["err"])):
