@@ -2,8 +2,8 @@
 
 Decoding one token at a time and scoring whole rows run different kernels. Linear layers and norms then still round
 alike, bit for bit, on the CPU (their sums run along the same axis in the same order); attention does not, and a sharp
-softmax magnifies a rounding error of a score into one of a log-prob, up to 2e-5 on the embedded model. In float64 both
-kernels give the same float32 number nearly always.
+softmax magnifies a rounding error of a score into one of a log-prob, up to 1.6e-5 on the embedded model. In float64
+both kernels give the same float32 number nearly always.
 """
 
 from __future__ import annotations

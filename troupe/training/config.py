@@ -101,7 +101,7 @@ class SftConfig(Frozen):
     """Peak learning rate (3e-3 suits the embedded model from scratch; pretrained models want 1e-5)."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`muon` orthogonalises the updates of hidden matrices (the rest stays under AdamW): from random weights it needs
-    about half the steps."""
+    fewer steps (docs/lab_book.md)."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Decay of the moment estimates."""
     weight_decay: float = Field(0.01, ge=0)
