@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from troupe.cli import parse
+from troupe.cli.train import resolve_config
 from troupe.episode import Episode, Task
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +54,25 @@ def test_the_code_shown_runs(page: str, tmp_path: Path) -> None:
             timeout=60,
         )
         assert done.returncode == 0, f"{page}, block {number + 1}:\n{done.stderr}"
+
+
+def test_the_command_lines_shown_are_accepted() -> None:
+    pages = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *DOCS.rglob("*.md")]}
+    lines = [
+        (page.name, line)
+        for page, text in pages.items()
+        for block in re.findall(r"^```bash\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        for line in block.replace("\\\n", " ").splitlines()
+        if re.match(r"(\.venv/bin/)?troupe ", line)
+    ]
+    assert len(lines) >= 8
+    for page, line in lines:
+        try:
+            arguments = parse(shlex.split(line, comments=True)[1:])
+        except SystemExit:
+            pytest.fail(f"{page}: {line}")
+        if arguments.command == ("troupe.cli.train", "train_workflow"):
+            resolve_config(arguments.preset, arguments.config, arguments.overrides)
 
 
 def test_the_example_learns() -> None:

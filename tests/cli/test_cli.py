@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from tests.runs import ROOT, TINY, Launcher, finished_well, letters, lines_of, overrides, weights
-from troupe.cli.train import resolve_config
+from troupe.cli.train import preset_path, resolve_config
 from troupe.config import leaf_paths
 from troupe.maths.statistics import pass_at_k
 from troupe.stores.checkpoints import CheckpointStore
 from troupe.systems.workflow_rl.config import WorkflowRLConfig
+from troupe.workflows import WORKFLOWS
 
 
 def python(*arguments: str) -> tuple[subprocess.CompletedProcess[str], float]:
@@ -85,10 +86,18 @@ def test_print_config_shows_every_key_with_its_origin(launch: Launcher, tmp_path
     assert float(shown["optim.lr"][0]) == 2e-5 and shown["optim.lr"][1] == "override 'optim.lr=2e-5'"
 
 
-@pytest.mark.parametrize("preset", ["agent_ppo_trainer", "demo"])
+def test_overrides_stand_anywhere(launch: Launcher) -> None:
+    shown = printed(launch, "workflow=math_solo", "--preset", "demo", "seed=3", "--config", os.devnull, "seed=4")
+    assert shown["workflow.name"][0] == "math_solo" and shown["seed"][0] == "4"
+    refused = launch(["train", "workflow", "seed=1", "--preset", "demo", "seed=2", "--fast"])
+    assert refused.code == 2 and "unrecognized arguments" in refused.err and "--fast" in refused.err
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in preset_path("demo").parent.glob("*.yaml")))
 def test_presets_are_valid(preset: str) -> None:
-    assert resolve_config(preset, [], []).config.workflow.name == "math_tool"
-    assert resolve_config(preset, [], ["workflow=math_tool"]).config.workflow.name == "math_tool"
+    name = preset if preset in WORKFLOWS else "math_tool"
+    assert resolve_config(preset, [], []).config.workflow.name == name
+    assert resolve_config("demo", [], [f"workflow={name}"]).config.workflow.name == name
 
 
 def test_documented_spellings_take_effect(launch: Launcher) -> None:

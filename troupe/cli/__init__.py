@@ -13,12 +13,12 @@ from importlib import import_module
 
 from troupe.errors import TroupeError, UserError
 
-__all__ = ["main", "parser"]
+__all__ = ["main", "parse", "parser"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    arguments = parser().parse_args(argv)
+    arguments = parse(argv)
     if arguments.command is None:
         parser().print_help()
         return 2
@@ -36,6 +36,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command continues where the last checkpoint left off", file=sys.stderr)
         return 130
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments of one command line; overrides may stand before, between and after the options."""
+    # argparse fills `overrides` from the first run of words between two flags and calls later words unknown (its
+    # intermixed mode refuses subcommands), but `KEY=VALUE --preset NAME KEY=VALUE` is how people write Hydra's lines.
+    root = parser()
+    arguments, rest = root.parse_known_args(argv)
+    if rest and ("overrides" not in arguments or any(word.startswith("-") for word in rest)):
+        root.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides += rest
+    return arguments
 
 
 def parser() -> argparse.ArgumentParser:
