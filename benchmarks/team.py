@@ -19,17 +19,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+from arms import in_processes
 
 from troupe.maths.statistics import mean_interval, paired_difference
 
@@ -76,19 +75,11 @@ def main() -> None:
     if arguments.one:
         train(arguments.one[0], int(arguments.one[1]), arguments.folder)
         return
-    pairs = [(arm, seed) for seed in arguments.seeds for arm in arguments.arms]
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(lambda pair: _in_a_process(*pair, arguments.folder), pairs))
+    in_processes(__file__, [(arm, seed) for seed in arguments.seeds for arm in arguments.arms], arguments)
     if {"team", "solo"} <= set(arguments.arms):
         for seed in arguments.seeds:
             vote(seed, arguments.folder)
     print(table(arguments.arms, arguments.seeds, arguments.folder))
-
-
-def _in_a_process(arm: str, seed: int, folder: Path) -> None:
-    if not _result(arm, seed, folder).exists():
-        command = [sys.executable, __file__, "--folder", str(folder), "--one", arm, str(seed)]
-        subprocess.run(command, check=True)
 
 
 def _result(arm: str, seed: int, folder: Path) -> Path:

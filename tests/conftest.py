@@ -166,7 +166,7 @@ class TwoFaced:
     def decode(self, response_ids: Sequence[int], stop: Sequence[str] = ()) -> str:
         return "".join(chr((i - 8) // 2) for i in response_ids if i >= 8)
 
-    def parse(self, text: str) -> dict[str, Any]:
+    def parse(self, text: str, tools: Sequence[Tool] = ()) -> dict[str, Any]:
         said = message("assistant", text)
         calls = [{"name": "echo", "arguments": json.dumps({"text": found})} for found in _CALL.findall(text)]
         if calls:

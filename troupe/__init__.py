@@ -98,6 +98,9 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.systems.workflow_rl.config import WorkflowRLConfig as WorkflowRLConfig
     from troupe.systems.workflow_rl.trainer import AgentTrainer as AgentTrainer
     from troupe.tasks.bugs import BugGenerator as BugGenerator
+    from troupe.tasks.competitions import prepare_aime as prepare_aime
+    from troupe.tasks.competitions import prepare_deepscaler as prepare_deepscaler
+    from troupe.tasks.competitions import prepare_math as prepare_math
     from troupe.tasks.datasets import DatasetRegistry as DatasetRegistry
     from troupe.tasks.datasets import prepare_gsm8k as prepare_gsm8k
     from troupe.tasks.generator import BaseTaskGenerator as BaseTaskGenerator
@@ -124,6 +127,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.training.rollout import run_episodes as run_episodes
     from troupe.workflows.math_teacher import MathTeacher as MathTeacher
     from troupe.workflows.math_tool import MathToolWorkflow as MathToolWorkflow
+    from troupe.workflows.single_agent import SingleAgentWorkflow as SingleAgentWorkflow
     from troupe.workflows.swe import SWEWorkflow as SWEWorkflow
     from troupe.workflows.swe_teacher import SWETeacher as SWETeacher
 
@@ -185,6 +189,7 @@ HOMES: dict[str, str] = {
     "Sandbox": "troupe.sandbox",
     "ScriptedEngine": "troupe.engines.scripted",
     "SftConfig": "troupe.training.config",
+    "SingleAgentWorkflow": "troupe.workflows.single_agent",
     "Step": "troupe.episode",
     "StepHandle": "troupe.handles",
     "StopReason": "troupe.episode",
@@ -227,7 +232,10 @@ HOMES: dict[str, str] = {
     "pass_at_k": "troupe.maths.statistics",
     "pcgrad": "troupe.maths.gradients",
     "ppo_clip": "troupe.maths.losses",
+    "prepare_aime": "troupe.tasks.competitions",
+    "prepare_deepscaler": "troupe.tasks.competitions",
     "prepare_gsm8k": "troupe.tasks.datasets",
+    "prepare_math": "troupe.tasks.competitions",
     "prepare_swe": "troupe.tasks.swe",
     "rae": "troupe.maths.advantages",
     "read_gsm8k": "troupe.tasks.gsm8k",

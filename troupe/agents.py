@@ -259,7 +259,7 @@ class Agent:
         )
         answer = await wave.generate(episode.id, request)
         text = layout.decode(answer.response_ids, sampling.stop)
-        said = layout.parse(text)
+        said = layout.parse(text, tools)
         step = StepHandle(
             id=f"{self.name}/{number}",
             agent=self.name,

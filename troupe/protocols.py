@@ -74,8 +74,9 @@ class ChatFormat(Protocol):
     def decode(self, response_ids: Sequence[int], stop: Sequence[str] = ()) -> str:
         """Text of a response without its end-of-turn token, trimmed before the first complete stop string's end."""
 
-    def parse(self, text: str) -> dict[str, Any]:
-        """The assistant message of a response text, tool calls included, in OpenAI's shape."""
+    def parse(self, text: str, tools: Sequence[Tool] = ()) -> dict[str, Any]:
+        """The assistant message of a response text, in OpenAI's shape. A call that names no tool is for the first of
+        the `tools` that were offered."""
 
 
 class Engine(Protocol):
@@ -129,7 +130,8 @@ class Workflow(Protocol):
 
     async def run(self, problem: Problem, agents: Any) -> Any: ...
 
-    def reward(self, task: Task, episode: Any) -> None: ...
+    def reward(self, task: Task, episode: Any) -> None:
+        """Called in a thread, beside those of other episodes; each episode has a workflow object of its own."""
 
 
 class TaskGenerator(Protocol):

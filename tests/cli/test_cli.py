@@ -16,6 +16,7 @@ import pytest
 from tests.runs import ROOT, TINY, Launcher, finished_well, letters, lines_of, overrides, weights
 from troupe.cli.train import preset_path, resolve_config
 from troupe.config import leaf_paths
+from troupe.errors import ConfigError
 from troupe.maths.statistics import pass_at_k
 from troupe.stores.checkpoints import CheckpointStore
 from troupe.systems.workflow_rl.config import WorkflowRLConfig
@@ -91,6 +92,15 @@ def test_overrides_stand_anywhere(launch: Launcher) -> None:
     assert shown["workflow.name"][0] == "math_solo" and shown["seed"][0] == "4"
     refused = launch(["train", "workflow", "seed=1", "--preset", "demo", "seed=2", "--fast"])
     assert refused.code == 2 and "unrecognized arguments" in refused.err and "--fast" in refused.err
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in preset_path("demo").parent.glob("*.yaml")))
+def test_a_length_that_would_have_no_effect_is_an_error(preset: str) -> None:
+    if resolve_config(preset, [], []).config.trainer.total_steps is None:
+        return
+    with pytest.raises(ConfigError, match="total_steps=null"):
+        resolve_config(preset, [], ["trainer.total_epochs=2"])
+    assert resolve_config(preset, [], ["trainer.total_epochs=2", "trainer.total_steps=null"]).config
 
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in preset_path("demo").parent.glob("*.yaml")))
@@ -207,6 +217,13 @@ def test_evaluate_an_earlier_checkpoint(launch: Launcher, reference: Path) -> No
     for name, step in (("checkpoint_3", 3), ("", 4)):
         out = finished_well(launch(["evaluate", "--checkpoint", reference / name, "-n", "1", "--size", "3"])).out
         assert f"checkpoint_{step}onmath" in "".join(out.split()) and re.search(r"│ all +│ 3 ", out)  # a title may wrap
+
+
+def test_another_teams_checkpoint_is_refused(launch: Launcher, finished: Path) -> None:
+    for command in (["evaluate", "--checkpoint", finished], ["ask", finished, "3x + 5 = 20"]):
+        refused = launch([*command, "--workflow", "search"])
+        assert refused.code == 2 and "workflow 'math_tool', not 'search'" in " ".join(refused.err.split())
+    finished_well(launch(["ask", finished, "3x + 5 = 20", "--workflow", "math_tool"]))
 
 
 def test_ask_shows_the_turns_and_an_answer(launch: Launcher, finished: Path) -> None:

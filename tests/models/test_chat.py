@@ -58,6 +58,14 @@ class Calculator:
         return expression
 
 
+class Clock:
+    name, description = "clock", "tells the time"
+    parameters = {"type": "object", "properties": {}}  # noqa: RUF012
+
+    def __call__(self) -> str:
+        return "noon"
+
+
 def with_template(tokenizer: Any, template: str, eos: str | None = None) -> TemplateFormat:
     changed = copy.deepcopy(tokenizer)
     changed.chat_template = template
@@ -202,7 +210,7 @@ def test_any_text_survives(embedded: TemplateFormat) -> None:
 
 
 def test_calls_are_parsed_into_openais_shape(embedded: TemplateFormat) -> None:
-    said = embedded.parse("so <call> 15/3 </call> and <call>2*2</call>")
+    said = embedded.parse("so <call> 15/3 </call> and <call>2*2</call>", [Calculator()])
     assert said["role"] == "assistant" and said["content"] == "so <call> 15/3 </call> and <call>2*2</call>"
     assert said["tool_calls"][0] == {
         "id": "call_0",
@@ -210,7 +218,13 @@ def test_calls_are_parsed_into_openais_shape(embedded: TemplateFormat) -> None:
         "function": {"name": "calculator", "arguments": '{"expression": "15/3"}'},
     }
     assert [json.loads(c["function"]["arguments"])["expression"] for c in said["tool_calls"]] == ["15/3", "2*2"]
-    assert "tool_calls" not in embedded.parse("no <call>")
+    assert "tool_calls" not in embedded.parse("no <call>", [Calculator()])
+
+
+def test_a_call_without_a_name_is_for_the_first_tool_offered(embedded: TemplateFormat) -> None:
+    [call] = embedded.parse("<call>now</call>", [Clock(), Calculator()])["tool_calls"]
+    assert call["function"] == {"name": "clock", "arguments": "{}"}  # which takes no arguments
+    assert "tool_calls" not in embedded.parse("<call>now</call>")  # nothing was offered: these are words
 
 
 def test_json_calls_are_parsed(embedded: TemplateFormat) -> None:
@@ -225,7 +239,9 @@ def test_json_calls_are_parsed(embedded: TemplateFormat) -> None:
     assert bare == {"name": "now", "arguments": "{}"}
 
 
-@pytest.mark.parametrize("broken", ["{nonsense}", '{"arguments": {}}', "{}"])
+@pytest.mark.parametrize(
+    "broken", ["{nonsense}", '{"arguments": {}}', "{}", '{"name": ' + '{"a": ' * 5000 + "1" + "}" * 5001]
+)
 def test_a_broken_call_is_left_for_the_recorder_to_answer(embedded: TemplateFormat, broken: str) -> None:
     [call] = embedded.parse(f"<tool_call>{broken}</tool_call>")["tool_calls"]
     assert call["function"] == {"name": "", "arguments": broken}

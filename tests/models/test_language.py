@@ -3,6 +3,8 @@ nothing."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -295,6 +297,28 @@ def test_gradient_checkpointing_is_not_ignored(tiny: LanguageModel, tmp_path: Pa
         counts.append(runs.number - counts[-1] - counts[-2])
     assert counts == [2, 2, 2, 4, 4, 2]
     assert torch.allclose(*gradients, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler")
+def test_compilation_changes_no_gradient(tiny: LanguageModel, make_batch: Any) -> None:
+    """For a policy and its critic, on batches of several shapes."""
+    tiny.use_exact_attention(True)
+    batches = [make_batch([([5, 6, 7], [8, 9]), ([5, 6], [10, 1])]), make_batch([([5, 6, 7, 4, 3], [8, 9, 2])])]
+    found: dict[bool, list[Any]] = {}
+    for compiled in (False, True):
+        tiny.compiled = compiled
+        policy = Policy("p", tiny)
+        critic = ValueModel(policy)
+        torch.nn.init.ones_(critic.head.weight)
+        tiny.zero_grad()
+        for batch in batches:
+            score(policy, batch).logprobs.sum().backward()
+            value(critic, batch).sum().backward()
+        found[compiled] = [p.grad.clone() for model in (tiny, critic) for p in model.parameters()]
+    assert max(float(g.abs().max()) for g in found[False]) > 0.1
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*found.values(), strict=True))
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
 
 
 class Counted:

@@ -39,6 +39,7 @@ def test_it_is_the_registered_reward() -> None:
         "Works for Wativ [31]; lives in Kemere [19]",
         "The Dolek works for Wativ, [31]\nDolek lives in Kemere [19] [20]",
         "Wativ [31] Kemere [19]",
+        "Dolek works for Wativ [31], lives in Kemere [19]",
     ],
 )
 def test_right_reports(report: str) -> None:
@@ -65,6 +66,8 @@ def test_right_reports(report: str) -> None:
         ("Hail. Dolek works for Wativ [31]. Dolek lives in Kemere [19].", 1.0, 0.667),
         (GOOD + " That is all.", 1.0, 0.667),
         (GOOD + " " + GOOD, 1.0, 0.5),  # said twice
+        ("Dolek works for Kemere [31] [19]. Dolek lives in Wativ [19] [31].", 0.0, 0.0),  # two passages put together
+        ("Dolek works for Wativ, lives in Kemere [31] [19].", 0.0, 0.0),  # each clause needs its own citation
         ("[31] [19]", 0.0, 0.0),
         ("[31] [19] Dolek works for Wativ. Dolek lives in Kemere.", 0.0, 0.0),
     ],
@@ -73,8 +76,22 @@ def test_what_a_wrong_report_is_worth(report: str | None, coverage: float, preci
     assert parts(report) == (coverage, precision, False)
 
 
-def test_one_statement_may_cover_two_facts() -> None:
-    assert parts("Dolek works for Wativ, lives in Kemere [31][19].") == (1.0, 1.0, True)
+def test_words_of_two_passages_do_not_make_a_third_statement() -> None:
+    """Everything here is false, and every word of it stands in what it cites, in that order."""
+    facts = [
+        {"values": ["Wativ"], "passages": {"31": "Dolek works for Wativ"}},
+        {"values": ["Duby"], "passages": {"40": "Sulek lives in Duby"}},
+    ]
+    task = Task("t", "two_facts", "Report the boss of Dolek, the town of Sulek.", answer={"facts": facts})
+    assert research_reward_fn(task, "Dolek works for Wativ [31]. Sulek lives in Duby [40].").is_correct
+    assert research_reward_fn(task, "Dolek lives in Duby [31][40]. Sulek works for Wativ [40][31].").reward == 0.0
+
+
+def test_one_statement_may_cover_two_facts_of_one_passage() -> None:
+    dredged = {"p7": "The harbour was dredged in 1931 and again in 1954."}
+    task = Task("t", "k", "When?", answer={"facts": [{"values": [y], "passages": dredged} for y in ("1931", "1954")]})
+    assert research_reward_fn(task, "The harbour was dredged in 1931 and 1954 [p7].").is_correct
+    assert research_reward_fn(task, "The harbour was dredged in 1931 [p7].").reward == 0.5
 
 
 def test_looser_support_allows_rephrasing_and_is_easier_to_fool() -> None:
@@ -105,6 +122,14 @@ def test_padding_never_helps() -> None:
 def test_statements_and_their_citations() -> None:
     found = [(" ".join(s.words), s.cited) for s in statements("One. Two [1] [2]. Three [b c]; four")]
     assert found == [("one", ()), ("two", ("1", "2")), ("three", ("b c",)), ("four", ())]
+
+
+def test_an_abbreviation_does_not_end_a_statement() -> None:
+    text = "Edward D. Wood Jr. was an American filmmaker"
+    assert [s.cited for s in statements(f"{text} [e]. He died. [f]")] == [("e",), ("f",)]
+    task = Task("t", "k", "p", answer={"facts": [{"values": ["American"], "passages": {"e": f"{text}."}}]})
+    assert research_reward_fn(task, f"{text} [e].").is_correct
+    assert research_reward_fn(task, f"He was tall. {text} [e].").reward == 0.5
 
 
 @pytest.mark.parametrize(

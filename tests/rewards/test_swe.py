@@ -82,6 +82,17 @@ def test_a_patch_that_does_not_apply_is_paid_nothing_and_says_why(pay: Any, patc
     assert why in reward.metadata["error"]
 
 
+def test_code_below_a_folder_of_tests_may_be_repaired_where_the_fault_is_there(pay: Any) -> None:
+    """Some projects keep code below `test/`. What is no part of the reference fix stays closed."""
+    files = {"pack/test/client.py": "def f(x):\n return x-2\n", "pack/test/other.py": "y = 1\n"}
+    call = {"module": "pack.test.client", "function": "f", "args": [4], "value": 6}
+    answer = {"tests": {"calls": [call]}, "fault": [["pack/test/client.py", 2]]}
+    task = replace(TASK, data={"files": files}, answer=answer)
+    fixed = {**files, "pack/test/client.py": "def f(x):\n return x+2\n"}
+    assert pay(make_patch(files, fixed), task).reward == 1.0
+    assert pay(make_patch(files, {**fixed, "pack/test/other.py": "y = 2\n"}), task).reward == 0.0
+
+
 def test_a_wrong_patch_is_paid_nothing_and_says_how_far_it_came(pay: Any) -> None:
     reward = pay(a("def f(x):\n return 14 if x == 4 else x*3-2\n"))  # answers the visible test, and that alone
     assert (reward.reward, reward.is_correct) == (0.0, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ CASES = [{"args": [4], "value": 14}, {"args": [0], "value": 2}]
         ("<ans>def f(x):\n return x</ans>", "def f(x):\n return x"),
         ("<ans>a</ans> or <ans>\nb\n</ans>", "b"),
         ("<ans>```python\na = 1\n```</ans>", "a = 1"),
-        ("First\n```py\na\n```\nthen\n```\n  b\nc\n```", "  b\nc"),
+        ("First\n```py\na\n```\nthen\n```\nb\n c\n```", "b\n c"),
+        ("1. This:\n   ```py\n   def f(x):\n    return x\n   y = 1\n   ```", "def f(x):\n return x\ny = 1"),
         ("```python\na\n``` <ans>b</ans>", "b"),
         ("a = 1", None),
         ("<ans>", None),
@@ -29,6 +31,7 @@ CASES = [{"args": [4], "value": 14}, {"args": [0], "value": 2}]
 )
 def test_the_program_in_a_text(text: str, program: str | None) -> None:
     assert program_in(text) == program
+    assert program is None or program_in(program, marked=False) == program  # tools and rewards run the same program
 
 
 def test_a_text_without_marks_may_be_the_program() -> None:
@@ -88,6 +91,60 @@ def test_verdicts(sandbox: Any) -> None:  # noqa: F811
     assert shown("#" * (MAX_PROGRAM + 1)) == [(False, "error: the program is too long")] * 2
     assert shown("def f(x):\n return 'a'*300", CASES[:1])[0][1] == "'" + "a" * 199
     assert shown("def f(x): return A*x", [{"args": [2], "value": 6}], setup="A = 3") == [(True, "6")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '["value"]',
+        '["error"]',
+        '["broken"]',
+        '"v"',
+        "3",
+        "{}",
+        '{"value": 14, "error": ""}',
+        '{"value": {"complex": [1' + "0" * 400 + ", 1]}}",  # no float is so large
+        '{"value": {"dict": [[[1], 2]]}}',
+        '{"value": {"object": [1]}}',
+        '{"error": ["value"]}',
+        '{"broken": {}}',
+    ],
+)
+def test_odd_lines_in_the_channel_are_failures_and_no_exceptions(sandbox: Any, line: str) -> None:  # noqa: F811
+    forged = (
+        f"import os\nfor n in range(3, 32):\n try: os.write(n, {line + chr(10)!r}.encode())\n except OSError: pass\n"
+    )
+    [verdict] = run_cases(sandbox, f"{forged}os._exit(0)", "f", CASES[:1])
+    assert not verdict.passed and verdict.shown.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ("raise ValueError('a\\nf(0)==2 gives 2')", "error: ValueError: a"),
+        ("raise ValueError('\\ud800')", "error: ValueError: ?"),
+        ("return type('A\\nB', (), {})()", "error: it returned a A B"),
+        ("return 'a\\n\\ud800'", "'a\\n\\ud800'"),
+    ],
+)
+def test_what_is_shown_is_one_line_of_whole_characters(sandbox: Any, body: str, shown: str) -> None:  # noqa: F811
+    """Else a program could write results of other tests below its own, or what no tokenizer takes."""
+    [verdict] = run_cases(sandbox, f"def f(x): {body}", "f", CASES[:1])
+    assert verdict.shown == shown
+
+
+def test_what_was_stopped_is_not_fed_again() -> None:
+    fed: list[str] = []
+
+    class Slow:
+        def python(self, code: str, *, stdin: str = "", limits: Any = None) -> Any:
+            fed.append(stdin)
+            return SimpleNamespace(status="timeout" if stdin == "2" else "ok", stdout=stdin, stderr="")
+
+    cases = [{"stdin": n, "stdout": n} for n in "1234"]
+    verdicts = run_cases(Slow(), "print(input())", None, cases)
+    assert [v.passed for v in verdicts] == [True, False, False, False] and fed == ["1", "2"]
+    assert verdicts[3].shown == "error: timeout"
 
 
 def test_what_ended_before_the_time_ran_out_counts(sandbox: Any) -> None:  # noqa: F811

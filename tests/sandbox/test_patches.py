@@ -126,6 +126,7 @@ def test_names_may_stand_without_prefix_and_with_a_date() -> None:
         ("--- a/a.py\n+++ /dev/null\n@@ -1 +0,0 @@\n-1\n", "the patch deletes a.py but leaves 9 of its lines"),
         ("--- /dev/null\n+++ /dev/null\n", "a patch cannot lead from /dev/null to /dev/null"),
         ("--- a/a.py\n+++ b/a.py\n@@ -5 @@\n", "a hunk begins like '@@ -3,7 +3,8 @@'"),
+        (f"--- a/a.py\n+++ b/a.py\n@@ -{'9' * 5000} +1 @@\n-5\n+five\n", "a hunk begins like '@@ -3,7 +3,8 @@'"),
         ("--- a/a.py\n+++ b/a.py\n@@ -5,2 +5,1 @@\n-5\n+five\n", "says 2 old and 1 new lines and has 1 and 1"),
         ("--- a/a.py\n+++ b/a.py\n@@ -5,0 +5,1 @@\n 5\n", "has more lines than it says"),
         (hunk("5", "five") + hunk("6", "six", at=6), "the patch changes a.py in two places"),
@@ -140,6 +141,13 @@ def test_a_patch_that_does_not_fit_says_why_in_one_line(patch: str, why: str) ->
     with pytest.raises(PatchError) as refused:
         apply_patch({"a.py": TEN}, patch)
     assert why in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", ["b.py ", " b.py", "b.py\u2028"])
+def test_a_name_has_no_blanks_at_its_ends(path: str) -> None:
+    """The headers of a patch lose them: a file of that name could be made, but never patched."""
+    with pytest.raises(PatchError, match="does not name a file inside of the tree"):
+        safe_path(path)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from troupe.sandbox.remembered import Remembered
+from troupe.sandbox.remembered import LONGEST, Remembered
 
 
 class Counting:
@@ -19,9 +19,10 @@ class Counting:
 
     def python(self, code: str, *, stdin: str, files: Any, keep: Any, limits: Any) -> Any:
         self.runs.append(code)
-        return SimpleNamespace(
-            status=code if code in ("ok", "error", "timeout", "memory") else "ok", number=len(self.runs)
-        )
+        status = code if code in ("ok", "error", "timeout", "memory") else "ok"
+        said = {name: "x" * LONGEST if code == name else "" for name in ("stdout", "stderr")}
+        kept = {"a": b"x" * LONGEST if code == "kept" else b"", "b": b"x" if code != "ok" else b""}
+        return SimpleNamespace(status=status, number=len(self.runs), files=kept, **said)
 
     def close(self) -> None:
         self.closed = True
@@ -55,6 +56,14 @@ def test_what_was_stopped_may_try_again(counting: Any, status: str, runs: int) -
     remembered.python(status)
     remembered.python(status)
     assert len(counting.runs) == runs
+
+
+@pytest.mark.parametrize("code", ["stdout", "stderr", "kept"])
+def test_what_is_long_is_not_held_in_memory(counting: Any, code: str) -> None:
+    remembered = Remembered(counting)
+    remembered.python(code)
+    remembered.python(code)
+    assert len(counting.runs) == 2
 
 
 def test_the_latest_are_kept(counting: Any) -> None:

@@ -99,6 +99,8 @@ def test_values_of_many_kinds(run: Any, program: str, tests: Any) -> None:
         ("def f(x):\n return [14]\n", "f(4) is [14], not 14"),
         ("def f(x):\n pass\n", "f(4) is None, not 14"),
         ("def f(x):\n return object()\n", "f(4) is a object, not 14"),
+        ("def f(x):\n raise ValueError('a\\ud800\\nb')\n", "f(4): ValueError: a?"),
+        ("def f(x):\n return type('A\\nB', (), {})()\n", "f(4) is a A B, not 14"),
         ("def f(x):\n return 1/0\n", "f(4): ZeroDivisionError: division by zero"),
         ("def f(x):\n return f(x)\n", "f(4): RecursionError: maximum recursion depth exceeded"),
         ("def g(x):\n return 14\n", "f(4): AttributeError: module 'a' has no attribute 'f'"),

@@ -95,6 +95,7 @@ def test_an_object_is_taken_for_what_it_holds() -> None:
     [
         {"object": "x"}, {"tuple": 3}, {"set": [[1]]}, {"dict": [[1]]}, {"dict": {"a": 1}}, {"complex": ["x"]},
         {"float": []}, {"bytes": "\u2028"}, {}, {"a": 1, "b": 2}, {"tuple": [{"object": "x"}]},
+        {"complex": [10**400, 0]},
     ],
 )  # fmt: skip
 def test_what_was_never_written_equals_nothing(forged: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from typing import Any
 
@@ -18,6 +19,20 @@ from troupe.tasks import GENERATORS, disjoint, fingerprint
 from troupe.tasks.bugs import KINDS, BugGenerator
 
 DIFFICULTIES = (0.0, 0.5, 0.6, 0.8, 1.0)
+
+
+def test_a_function_that_is_called_is_imported_wherever_its_caller_stands() -> None:
+    """Also where the caller is not the first function of its module."""
+    later = 0
+    for task in some(60, 1.0, seed=105):
+        for path, text in task.data["files"].items():
+            lines = text.split("\n")
+            defined = {line[4] for line in lines if line.startswith("def ")}
+            used = {name for line in lines for name in re.findall(r"\b([fghkpqrt])\(", line.partition("#")[0])}
+            imported = [line for line in lines if "import" in line]
+            assert imported == lines[: len(imported)] and len(imported) == len(used - defined), (path, text)
+            later += bool(imported) and not re.search(r"\b[fghkpqrt]\(", lines[2])
+    assert later
 
 
 def some(n: int = 60, difficulty: float = 0.5, seed: int = 0, kinds: Any = None) -> list[Task]:

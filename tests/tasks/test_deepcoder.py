@@ -52,6 +52,29 @@ def test_folders_of_several_formats(tmp_path: Path) -> None:
     assert again.load_dataset("deepcoder", "train") == train
 
 
+def test_twins_do_not_stand_on_both_sides(tmp_path: Path) -> None:
+    """The same question in other words: the same program under other names, or the same tests."""
+
+    def renamed(number: int) -> dict[str, Any]:
+        row = {**mbpp(number), "task_id": 100 + number, "text": f"Return the sum of {number} and another number."}
+        return row | {
+            "code": f"def plus(y):\n    # {number}\n    return y+{number}",
+            "test_list": [f"assert plus({x}) == {x + number}" for x in (7, 9)],
+        }
+
+    def rewritten(number: int) -> dict[str, Any]:
+        row = {**mbpp(number), "task_id": 200 + number, "text": f"Add {number}."}
+        return row | {"code": f"def add(x): return sum([x, {number}])"}
+
+    rows = [row for n in range(12) for row in (mbpp(n), renamed(n), rewritten(n))]
+    for seed, order in ((0, 1), (0, -1), (1, 1)):
+        registry = DatasetRegistry(tmp_path / f"{seed}{order}")
+        prepare_deepcoder(write(tmp_path / "rows.jsonl", *rows[::order]), registry, seed=seed, held_out=0.25)
+        train, rest = (registry.load_dataset("deepcoder", split) for split in ("train", "held_out"))
+        numbers = [{int(task.id.rpartition("-")[2]) % 100 for task in part} for part in (train, rest)]
+        assert not numbers[0] & numbers[1] and len(train) == 27 and len(rest) == 3
+
+
 def test_a_single_file(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", mbpp(1), mbpp(2), STDIN)
     counts = prepare_deepcoder(path, DatasetRegistry(tmp_path / "data"), seed=0, held_out=0.4)
@@ -89,4 +112,4 @@ def test_where_there_is_nothing_to_read(tmp_path: Path) -> None:
 @pytest.mark.skipif("TROUPE_DATA" not in os.environ, reason="TROUPE_DATA does not point at the public data")
 def test_the_public_data(tmp_path: Path) -> None:
     counts = prepare_deepcoder(os.environ["TROUPE_DATA"], DatasetRegistry(tmp_path), seed=0, held_out=0.1)
-    assert counts == {"mbpp": 462, "stdin": 3, "left_out": 11, "train": 418, "held_out": 47}
+    assert counts == {"mbpp": 462, "stdin": 3, "left_out": 11, "train": 419, "held_out": 45}

@@ -103,6 +103,14 @@ def test_sets_share_the_corpus_and_no_question(generator: type[FactsGenerator]) 
     assert len({task.prompt for task in held_out}) == 100
 
 
+def test_a_report_asked_in_another_order_is_the_same_question() -> None:
+    train, held_out = disjoint(ResearchGenerator((0.5, 0.5), 3, ("two_facts", "three_facts")), (2000, 200))
+    trained = {frozenset(task.solution["plan"]) for task in train}
+    assert len(trained) < len({task.prompt for task in train})  # there are such pairs
+    assert not trained & {frozenset(task.solution["plan"]) for task in held_out}
+    assert len({frozenset(task.solution["plan"]) for task in held_out}) == 200
+
+
 def test_the_same_question_about_another_world_is_another_task() -> None:
     class Other(FactsGenerator):
         corpus_seed = 1

@@ -80,6 +80,14 @@ def test_a_row_with_paragraphs_becomes_a_task_and_passages(tmp_path: Path) -> No
     assert task.data == {"type": "2hop"} and [passage["id"] for passage in passages] == ["Miller", "Smith"]
 
 
+def test_rows_whose_answer_was_taken_out_are_left_out(tmp_path: Path) -> None:
+    """MuSiQue-Full has such rows beside the others: an answer, and no passage to find it in."""
+    rest = {**PARAGRAPHS, "question": "Who?", "answerable": False, "paragraphs": PARAGRAPHS["paragraphs"][1:]}
+    tasks, passages = read_musique(written(tmp_path, {**PARAGRAPHS, "answerable": True}, rest))
+    assert [task.prompt for task in tasks] == [PARAGRAPHS["question"]]
+    assert [passage["id"] for passage in passages] == ["Miller", "Smith"]
+
+
 def test_a_folder_may_add_passages(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "corpus.jsonl.gz", "wt") as file:
         file.write('{"title": "Moon", "text": "The moon is farther."}\n{"title": "Sea", "text": "The sea is far."}\n')

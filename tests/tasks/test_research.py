@@ -57,6 +57,7 @@ def test_a_question_becomes_a_task_that_carries_its_passages(tmp_path: Path) -> 
         (fact(passages=[]), "fact 1 has no passages; both are needed"),
         (fact(passages=["p9"]), "fact 1 names the passage 'p9', which the corpus does not have"),
         (fact(values=["1954"]), r"fact 1: the passage 'p1' holds none of the values \['1954'\]"),
+        (fact(values=["193"]), r"fact 1: the passage 'p1' holds none of the values \['193'\]"),
         (fact(values=[1931]), "fact 1: 'values' must be a text or a list of texts"),
         (QUESTION, "the question was asked before"),
     ],

@@ -62,7 +62,11 @@ def test_a_set_of_swe_bench_goes_by_its_files_name(
     assert list(counts) == [f"{name}/train", f"{name}/held_out", f"{name} without checkout"]
 
 
-def test_checkouts_beside_the_rows_are_added(tmp_path: Path, registry: DatasetRegistry) -> None:
+def test_checkouts_beside_the_rows_are_added(
+    tmp_path: Path,
+    registry: DatasetRegistry,
+    sandbox: Any,  # noqa: F811
+) -> None:
     file = write(tmp_path / "rows" / "verified.jsonl", *issues(2))
     for path, text in BEFORE.items():
         target = tmp_path / "rows" / "checkouts" / "org__pack-1" / path

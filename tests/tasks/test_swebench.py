@@ -174,6 +174,37 @@ def test_with_a_checkout_the_tests_run(checkout: Path, sandbox: Any, task: Any) 
     assert locates(ready, "pack/a.py", 2)
 
 
+def test_with_a_sandbox_the_tests_are_seen_to_tell_the_fix(checkout: Path, sandbox: Any) -> None:  # noqa: F811
+    """Else a team would be paid for nothing, or for no patch at all."""
+    task = swebench_task(SWE, "here")
+    ready = with_checkout(task, checkout, sandbox=sandbox)
+    assert ready == with_checkout(task, checkout)
+    lost = TESTS + "def test_numpy():\n    import numpy\n"
+    rows = {**SWE, "test_patch": make_patch(BEFORE, {**BEFORE, "tests/test_a.py": lost})}
+    lacks = "tests/test_a.py::test_numpy"
+    some = with_checkout(swebench_task({**rows, "PASS_TO_PASS": [lacks]}, "here"), checkout, sandbox=sandbox)
+    assert some.answer["tests"]["names"] == SWE["FAIL_TO_PASS"] and some.data["left_out"] == 1
+    with pytest.raises(DataError, match="its reference fix fails in the sandbox, test_numpy: ModuleNotFoundError"):
+        with_checkout(swebench_task({**rows, "FAIL_TO_PASS": [lacks]}, "here"), checkout, sandbox=sandbox)
+    telling = {**R2E, "expected_output_json": '{"test_type": "PASSED"}'}  # passes before the fix, too
+    with pytest.raises(DataError, match="no test that can run in the sandbox tells its reference fix from the fault"):
+        with_checkout(r2e_task(telling, "here"), checkout, sandbox=sandbox)
+
+
+def test_test_modules_stand_in_the_order_of_their_tests(checkout: Path) -> None:
+    """The same on every run: a set of paths would not be."""
+    paths = [f"tests/test_{letter}.py" for letter in "hbgadfce"]
+    patch = make_patch(BEFORE, {**BEFORE, **dict.fromkeys(paths, TESTS)})
+    names = [f"{path}::test_zero" for path in paths]
+    ready = with_checkout(swebench_task({**SWE, "test_patch": patch, "FAIL_TO_PASS": names}, "here"), checkout)
+    assert list(ready.answer["tests"]["modules"]) == [*paths, "tests/test_a.py"][:8]
+
+
+def test_a_name_that_no_patch_can_hold_is_left_out(checkout: Path) -> None:
+    (checkout / "a:b.txt").write_text("x\n")
+    assert with_checkout(swebench_task(SWE, "here"), checkout).data["files"] == BEFORE
+
+
 def test_another_commit_is_refused(checkout: Path) -> None:
     (checkout / "pack" / "a.py").write_text("def f(x):\n    return 3*x-2\n")
     with pytest.raises(DataError, match=r"is not a checkout of org/pack at 1f0a.*which task org__pack-1 needs: hunk 1"):
@@ -192,6 +223,15 @@ def test_tests_that_need_pytest_are_left_out_or_refused(checkout: Path) -> None:
     nothing = replace(r2e_task(R2E, "here"), answer={**r2e_task(R2E, "here").answer, "passed": []})
     with pytest.raises(DataError, match="all of its tests need pytest"):
         with_checkout(nothing, checkout)
+
+
+def test_the_largest_checkout_can_be_run(checkout: Path, sandbox: Any) -> None:  # noqa: F811
+    size, line = 1 << 18, "\tx = 'a'\n"
+    for number in range(swebench.LARGEST_TREE // size - 1):
+        (checkout / f"{number}.txt").write_text(line * (size // len(line)))
+    ready = with_checkout(swebench_task(SWE, "here"), checkout)
+    assert sum(map(len, ready.data["files"].values())) > 0.9 * swebench.LARGEST_TREE
+    assert swe_reward_fn(ready, ready.solution["patch"], sandbox=sandbox).is_correct
 
 
 def test_a_checkout_that_is_too_large_is_refused(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,6 +119,11 @@ def test_edits_become_a_patch() -> None:
     [
         ({"path": "../a.py", "line": 1, "text": ""}, "error: the path '../a.py' does not name a file inside"),
         ({"path": "/etc/hosts", "line": 1, "text": ""}, "error: the path '/etc/hosts' does not name a file inside"),
+        ({"path": "b.py ", "line": 1, "text": "x"}, "error: the path 'b.py ' does not name a file inside"),
+        ({"path": "b.py\x1f", "line": 1, "text": "x"}, "error: the path 'b.py\\x1f' does not name a file inside"),
+        ({"path": "\ud800", "line": 1, "text": "x"}, "error: the path '\\ud800' does not name a file inside"),
+        ({"path": 3, "line": 1, "text": "x"}, "error: the path '3' does not name a file inside"),
+        ({"path": "a.py", "line": 1, "text": "\ud800"}, "error: line and end must be line numbers"),
         ({"path": "a.py", "line": 4, "text": "x"}, "error: a.py has 2 lines; write a line from 1 to 3"),
         ({"path": "a.py", "line": 2, "end": 1, "text": "x"}, "error: a.py has 2 lines"),
         ({"path": "a.py", "line": 0, "text": "x"}, "error: line and end must be line numbers"),

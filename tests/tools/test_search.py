@@ -86,6 +86,7 @@ def test_long_passages_are_cut_between_words() -> None:
         ({"query": 3}, "error: 'query' must be text"),
         ({"query": " "}, "error: 'query' must be text"),
         ({"q": "mill"}, "error: unknown argument 'q'; write 'query'"),
+        ({"self": "mill"}, "error: unknown argument 'self'; write 'query'"),
         ({"query": "mill", "k": 2}, "error: unknown argument 'k'; write 'query'"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -152,6 +153,18 @@ def test_a_reward_that_raises_is_an_error_of_its_episode(two_faced: Any) -> None
     episodes = run(two_faced(), lambda: Scene(chat, reward), jobs(2))
     assert [e.outcome for e in episodes] == [Outcome.ERROR, Outcome.SUCCESS]
     assert "ZeroDivisionError" in episodes[0].metadata["error"]
+
+
+def test_rewards_are_paid_beside_one_another(two_faced: Any) -> None:
+    """Hidden tests take seconds: nobody waits for another episode's."""
+    together = threading.Barrier(2)
+
+    def meet(task: Task, episode: EpisodeHandle) -> None:
+        together.wait(timeout=10)
+        episode.trajectories[0].reward = 1.0
+
+    episodes = run(two_faced(), lambda: Scene(chat, meet), jobs(2))
+    assert [e.trajectories[0].reward for e in episodes] == [1.0, 1.0]
 
 
 def test_an_episode_that_hangs_runs_out_of_time(two_faced: Any) -> None:

@@ -15,7 +15,7 @@ from troupe.agents import AgentSpec
 from troupe.engines.scripted import ScriptedEngine
 from troupe.episode import Episode, Outcome, Problem, Sampling, Task
 from troupe.errors import ConfigError
-from troupe.rewards.code import code_reward_fn
+from troupe.rewards.code import CodeRewardConfig, code_reward_fn
 from troupe.sandbox.remembered import Remembered
 from troupe.tasks.code import CodeProblemGenerator
 from troupe.tools.run_tests import RunTests
@@ -111,6 +111,18 @@ def test_wrong_twice_then_repaired(play: Any) -> None:
     assert set(episode.metrics) == SIX
     asked = episode.of("refiner")[1].steps[0].observation[1]["content"]
     assert asked.endswith(f"Program:\n{SECOND_FAILS}\nTests: 2: it gives 0")
+
+
+def test_a_reward_function_may_pay_in_part(play: Any, tools: dict[str, Any]) -> None:
+    """What it pays is what the authors get; right is still all or nothing."""
+    config = CodeRewardConfig(correct_reward=2.0, incorrect_reward=-1.0, partial_reward=1.0)
+    arguments = {"reward_function": partial(tools["reward_function"], config=config)}
+    script = {"generator": ["I cannot"], "test_runner": [RUN, said("1"), RUN, said("ok")]}
+    nearly = "def f(x):\n return x*3+2 if x else 0"
+    episode = play(TASK, arguments, **script, refiner=[said(nearly), said(RIGHT)])
+    assert paid(episode)["generator"] == [-1.0] and paid(episode)["test_runner"] == [0.0, 1.0]
+    assert paid(episode)["refiner"] == [pytest.approx(-0.05), 2.0]
+    assert episode.metrics["refiner_success_rate"] == 0.5 and episode.outcome is Outcome.SUCCESS
 
 
 def test_refinements_are_used_up(play: Any) -> None:

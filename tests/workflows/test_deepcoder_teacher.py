@@ -90,6 +90,22 @@ def test_attempts_at_one_task_are_spoiled_apart(demonstrate: Any) -> None:
     assert len({str(e.trajectories[0].steps[0].action["content"]) for e in episodes}) > 1
 
 
+def test_other_tests_than_generated_ones_are_diagnosed(demonstrate: Any) -> None:
+    """Inputs and outputs of several lines, and errors that would write on."""
+    cases = [{"stdin": f"{a}\n{b}\n", "stdout": f"{a}\n{a + b}\n"} for a, b in ((1, 2), (3, 4), (5, 5))]
+    right = "a, b = int(input()), int(input())\nprint(a)\nprint(a + b)"
+    fed = Task("s", "stdin", "Add.", {"public": cases}, answer=cases, solution={"program": right})
+    stops = replace(fed, id="w", solution={"program": f"{right}\nassert a < 3, 'too\\nlarge'"})
+    calls = [{"args": [x], "value": 2 * x} for x in (1, 2)]
+    raises = "def f(x):\n if x == 2: raise ValueError('a\\nb')\n return x+x"
+    called = Task("c", "mbpp", "Double.", {"entry": "f", "public": calls}, answer=calls, solution={"program": raises})
+    episodes = demonstrate([fed, stops, called], 0.0)
+    assert not any("error" in episode.metadata for episode in episodes)
+    assert {t.reward for episode in episodes for t in episode.of("test_runner")} == {1.0}
+    said = [str(episode.of("test_runner")[0].steps[-1].action["content"]) for episode in episodes]
+    assert said == ["<ans>ok</ans>", "<ans>2</ans>", "<ans>2</ans>"]
+
+
 @pytest.mark.parametrize("solution", [None, {}, {"program": ""}, "text", {"mutants": ["x"]}])
 def test_what_has_no_program_can_not_be_taught(solution: Any) -> None:
     task = tasks("list", 1)[0]

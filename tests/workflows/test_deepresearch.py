@@ -107,6 +107,7 @@ def test_right_at_once(play: Any) -> None:
         "precision": 1,
         "planner_success": 1,
         "researcher_success": 1,
+        "writer_success_rate": 1,
         "critic_true_accepts": 1,
     }
     assert {name: episode.metrics[name] for name in expected} == expected
@@ -135,6 +136,8 @@ def test_rejected_then_right(play: Any) -> None:
     }
     assert told(episode, "planner", 1) == f"Rejected: {half}"
     assert episode.metrics["critic_true_accepts"] == episode.metrics["critic_true_rejects"] == 1
+    assert episode.metrics["writer_success_rate"] == 0.5
+    assert episode.metrics["planner_success"] == pytest.approx(2 / 3)  # the first plan's
 
 
 def test_the_report_may_only_have_to_be_written_again(play: Any) -> None:
@@ -180,6 +183,8 @@ def test_a_question_that_brings_nothing_costs_the_planner(play: Any) -> None:
     [
         (["<ans>7</ans>"], 1.0),
         (["<ans>[7], 9</ans>"], 1.0),
+        (["<ans>[7] [9]</ans>"], 1.0),
+        (["<ans>[7, 9]</ans>"], 1.0),
         (["<ans>7, 8</ans>"], 0.5),
         (["<ans>7, 8, 9, 10</ans>"], 0.5),
         (["<ans>8</ans>"], 0.0),
@@ -224,6 +229,42 @@ def test_tools_may_be_called_by_name(play: Any) -> None:
     ]
     assert pay(episode)["researcher"] == [1.0] and episode.metrics["tool_call_validity"] == pytest.approx(2 / 5)
     assert told(episode, "writer").endswith("Sources:\n[7] works for Wativ")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        '{"name": "search", "arguments": {"self": "Dolek"}}',
+        '{"name": "read", "arguments": {"self": "7"}}',
+        '{"name": "cite", "arguments": {"passage": "7", "finding": 1}}',
+        '{"name": "cite", "arguments": {"passage": "7", "desk": 1}}',
+        '{"name": "cite", "arguments": "7"}',
+        '{"arguments": 1}',
+        "{" + "[" * 100 + "}",
+    ],
+)
+def test_a_call_that_makes_no_sense_costs_that_call_alone(play: Any, call: str) -> None:
+    lines = [f"<tool_call>{call}</tool_call>", "<ans>7</ans>"]
+    once = {"max_refinement_iterations": 1}
+    episode = play(TASK, once, planner=["boss"], researcher={"boss": lines}, writer=["x"], critic=["bad"])
+    assert "error" not in episode.metadata and pay(episode)["researcher"] == [1.0]
+    assert str(episode.of("researcher")[0].steps[1].observation[-1]["content"]).startswith("error: ")
+    assert episode.metrics["tool_call_validity"] == 0.0
+
+
+def test_an_id_may_hold_a_comma(play: Any) -> None:
+    rows = [{"id": "Paris, Texas", "title": "", "text": "Paris lies in Lamar County"}, *ROWS]
+    facts = [{"values": ["Lamar"], "passages": {"Paris, Texas": "Paris lies in Lamar County"}}]
+    for said in ("Paris, Texas", "[Paris, Texas]"):
+        episode = play(
+            replace(TASK, answer={"facts": facts}),
+            {"search_tool": SearchTool(rows), "max_refinement_iterations": 1},
+            planner=["where"],
+            researcher={"where": [f"<ans>{said}</ans>"]},
+            writer=["Paris lies in Lamar County [Paris, Texas]."],
+            critic=["ok"],
+        )
+        assert episode.outcome is Outcome.SUCCESS and pay(episode)["researcher"] == [1.0]
 
 
 def test_a_researcher_has_a_limited_number_of_turns(play: Any) -> None:

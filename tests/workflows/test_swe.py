@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,9 +17,11 @@ from troupe.engines.scripted import ScriptedEngine
 from troupe.episode import Episode, Outcome, Sampling, Task
 from troupe.errors import ConfigError, DataError
 from troupe.models.language import Policy
+from troupe.protocols import Reward
 from troupe.rewards.swe import locates, swe_reward_fn
 from troupe.sandbox.listings import listing
 from troupe.sandbox.patches import PatchError, apply_patch, make_patch
+from troupe.tasks.bugs import BugGenerator
 from troupe.tools.files import Workspace
 from troupe.training.rollout import Job, RolloutSettings, run_episodes_sync
 from troupe.workflows import TEACHERS, WORKFLOWS
@@ -137,6 +140,22 @@ def test_the_loop_ends_on_the_validators_word_and_not_on_the_truth(play: Any) ->
     assert (episode.metrics["validator_true_accepts"], episode.metrics["validator_true_rejects"]) == (0, 0)
 
 
+def test_a_reward_function_may_pay_in_part(play: Any) -> None:
+    def graded(task: Task, patch: str | None) -> Reward:
+        right = patch is not None and "y+2" in patch
+        return Reward(1.0 if right else -0.5 if patch is None else 0.25, right, {})
+
+    episode = play(
+        TASK,
+        {"reward_function": graded},
+        analyzer=[PLACE] * 3,
+        writer=["<ans>?</ans>", WRONG, FIX],
+        validator=[BAD, OK],
+    )
+    assert pay(episode)["writer"] == [-0.5, 0.25, 1.0] and episode.metrics["writer_success_rate"] == 1 / 3
+    assert episode.outcome is Outcome.SUCCESS and pay(episode)["validator"] == [1.0, 1.0]
+
+
 def test_nobody_accepts(play: Any) -> None:
     episode = play(
         TASK, {"max_refinement_iterations": 2}, analyzer=[PLACE] * 2, writer=[WRONG] * 2, validator=[BAD] * 2
@@ -209,6 +228,59 @@ def test_a_writer_that_edits_and_never_stops_has_no_patch(play: Any) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- the truth stays outside
+
+
+BUGS = {task.id: task for task in BugGenerator((0.5, 0.5), 2).generate(24)}
+
+
+def babble(request: Any) -> str:
+    """A team that gets everywhere: right and wrong places, patches and verdicts, by chance."""
+    *_, task, _, agent, _ = request.key
+    rng = random.Random(repr(request.key))
+    path, line, text = (BUGS[task].solution[key] for key in ("path", "line", "text"))
+    if agent == "analyzer":
+        return rng.choice([f"<ans>{path}:{line}</ans>"] * 3 + [f"<ans>{path}:1</ans>", "nowhere"])
+    if agent == "writer":
+        return rng.choice([f"<ans>{path}:{line}:{text}</ans>"] * 2 + [f"<ans>{line}: return 1</ans>", "<ans>?</ans>"])
+    return rng.choice([RUN, OK, BAD])
+
+
+def test_the_truth_is_never_read_inside_the_loop(run: Any, tiny: Any) -> None:
+    """With another bug's tests and fault the team hears, says and does the same; only the pay differs."""
+    tasks = list(BUGS.values())
+    others = [replace(a, answer=b.answer, solution=None) for a, b in zip(tasks, tasks[1:] + tasks[:1], strict=True)]
+    first, second = (run(ScriptedEngine(tiny.format, babble), set_) for set_ in (tasks, others))
+    spoken = [
+        [(e.id, s.id, s.observation, s.action, e.metadata["answer"]) for e in episodes for s in e.steps()]
+        for episodes in (first, second)
+    ]
+    assert spoken[0] == spoken[1]
+    assert 3 < sum(e.outcome is Outcome.SUCCESS for e in first) < 24
+    assert not any(e.outcome is Outcome.SUCCESS for e in second)
+    assert {e.metrics["total_iterations"] for e in first} == {1.0, 2.0, 3.0}
+    for agent in SWEWorkflow.agent_names:
+        assert {t.reward for e in first for t in e.of(agent)} == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("said", ["", "everywhere", "1 2 3", "a.py", "a.py:1 a.py:2 a.py:3", "a.py:2,a.py:3", "*:3"])
+def test_no_wrong_place_is_worth_the_right_one(play: Any, said: str) -> None:
+    settings = {"max_refinement_iterations": 1}
+    wrong = play(TASK, settings, analyzer=[f"<ans>{said}</ans>"], writer=[FIX], validator=[OK])
+    right = play(TASK, settings, analyzer=[PLACE], writer=[FIX], validator=[OK])
+    assert (pay(wrong)["analyzer"], pay(right)["analyzer"]) == ([0.0], [1.0])
+
+
+@pytest.mark.parametrize("edit", [FIX, WRONG, CHEAT])
+def test_no_wrong_verdict_is_worth_the_right_one(play: Any, edit: str) -> None:
+    settings = {"max_refinement_iterations": 1, "max_tool_calls": 2}
+
+    def worth(*words: str) -> float:
+        return pay(play(TASK, settings, analyzer=[PLACE], writer=[edit], validator=words))["validator"][0]
+
+    truth, other = (OK, BAD) if edit == FIX else (BAD, OK)
+    tricks = (other, "<ans>ok bad</ans>", "<ans>ok or bad</ans>", "<ans>OK</ans>", "<ans>1</ans>", "<ans></ans>", "ok")
+    assert max(map(worth, tricks)) == worth(RUN, RUN) == 0.0
+    assert worth(truth) == worth(RUN, truth) == 1.0
 
 
 def test_corrupted_answers_change_pay_and_no_token(run: Any, tiny: Any) -> None:

@@ -80,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--checkpoint", required=True, metavar="RUN", help="run, RUN/start, checkpoint or registry folder"
     )
+    _team(evaluate)
     evaluate.add_argument("--data", default=None, help="`math` or a prepared data set (default: the run's own)")
     evaluate.add_argument("--data-root", default=None, help="folder of prepared data sets (default: the run's)")
     evaluate.add_argument("--split", default="held_out", help="split of a prepared data set (default: held_out)")
@@ -93,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
     ask = commands.add_parser("ask", help="let a trained team work on one problem")
     ask.add_argument("run", help="run, checkpoint or registry folder")
     ask.add_argument("problem", help='such as "3x + 5 = 20"')
+    _team(ask)
     ask.add_argument("--temperature", type=float, default=0.0, help="0 takes the most probable words (default)")
     ask.add_argument("--seed", type=int, default=0)
     ask.set_defaults(command=("troupe.cli.evaluate", "ask"))
@@ -105,13 +107,19 @@ def parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="prepare data sets")
     actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)
     prepare = actions.add_parser("prepare", help="read a public data set, split it by task, store it")
-    prepare.add_argument("name", help="gsm8k")
+    prepare.add_argument(
+        "name", help="2wiki, aime, deepcoder, deepresearch, deepscaler, gsm8k, hotpotqa, math, musique or swe"
+    )
     prepare.add_argument("--from", dest="source", default=None, metavar="DIR", help="local files (default: the hub)")
     prepare.add_argument("--root", default="data", help="where to store (default: data)")
     prepare.add_argument("--held-out", type=float, default=0.1, help="share of held-out tasks (default: 0.1)")
     prepare.add_argument("--seed", type=int, default=0)
     prepare.set_defaults(command=("troupe.cli.data", "prepare"))
     return root
+
+
+def _team(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workflow", default=None, metavar="NAME", help="refuse the checkpoint of another team")
 
 
 def _overrides(parser: argparse.ArgumentParser) -> None:

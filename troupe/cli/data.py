@@ -6,36 +6,54 @@ import argparse
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from troupe.errors import ConfigError, did_you_mean
 
-__all__ = ["PREPARERS", "prepare"]
+__all__ = ["PREPARERS", "VERIFIED", "prepare"]
 
 PREPARERS: dict[str, str] = {
     "2wiki": "troupe.tasks.multihop:prepare_2wiki",
+    "aime": "troupe.tasks.competitions:prepare_aime",
     "deepcoder": "troupe.tasks.deepcoder:prepare_deepcoder",
     "deepresearch": "troupe.tasks.research:prepare_deepresearch",
+    "deepscaler": "troupe.tasks.competitions:prepare_deepscaler",
     "gsm8k": "troupe.tasks.datasets:prepare_gsm8k",
     "hotpotqa": "troupe.tasks.multihop:prepare_hotpotqa",
+    "math": "troupe.tasks.competitions:prepare_math",
     "musique": "troupe.tasks.multihop:prepare_musique",
     "swe": "troupe.tasks.swe:prepare_swe",
 }
 """Data set -> `module:function`, imported when asked for: `(source, registry, *, seed, held_out)` reads it, registers
-its splits and returns counts to print."""
+its splits and returns counts to print, `NAME/SPLIT` for each set that it stores under another name than its own."""
+
+VERIFIED: dict[str, str] = dict.fromkeys(("aime", "deepscaler", "math"), "troupe.rewards.math:math_reward_fn")
+"""Data sets whose answers people wrote in many ways -> the reward function that must pay them; passed to the preparer
+as `reward_function`."""
 
 
 def prepare(arguments: argparse.Namespace) -> int:
     from troupe.tasks.datasets import DatasetRegistry
 
-    if arguments.name not in PREPARERS:
-        raise ConfigError(f"there is no data set {arguments.name!r}{did_you_mean(arguments.name, PREPARERS)}")
-    module, _, function = PREPARERS[arguments.name].partition(":")
-    preparer: Callable[..., dict[str, int]] = getattr(import_module(module), function)
+    name = arguments.name
+    if name not in PREPARERS:
+        raise ConfigError(f"there is no data set {name!r}{did_you_mean(name, PREPARERS)}")
+    preparer = _named(PREPARERS[name])
+    more = {"reward_function": _named(VERIFIED[name])} if name in VERIFIED else {}
     registry = DatasetRegistry(Path(arguments.root))
-    counts = preparer(arguments.source, registry, seed=arguments.seed, held_out=arguments.held_out)
-    for name, count in counts.items():
-        print(f"{name:>12}: {count}")
-    sets = dict.fromkeys(name.partition("/")[0] for name in counts if "/" in name) or (arguments.name,)
-    for name in sets:  # `swe` prepares several, each under the name that it has elsewhere
-        print(f"stored under {Path(arguments.root) / name}; train on it with data.train={name}")
+    counts = preparer(arguments.source, registry, seed=arguments.seed, held_out=arguments.held_out, **more)
+    for what, count in counts.items():
+        print(f"{what:>12}: {count}")
+    sets = dict.fromkeys(what.partition("/")[0] for what in counts if "/" in what) or (name,)
+    for stored in sets:  # `swe` prepares several, each under the name that it has elsewhere
+        use = f"train on it with data.train={stored}"
+        if "train" not in registry.splits(stored):
+            use = f"score a team on it with `troupe evaluate --data {stored}`"
+        print(f"stored under {Path(arguments.root) / stored}; {use}")
     return 0
+
+
+def _named(path: str) -> Callable[..., Any]:
+    module, _, function = path.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), function)
+    return found

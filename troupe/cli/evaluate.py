@@ -27,6 +27,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from troupe.tasks.datasets import DatasetRegistry
 
     team = load_team(arguments.checkpoint)
+    _expect(team.config.workflow.name, arguments.workflow, arguments.checkpoint)
     if arguments.data is None and not team.has_tasks:
         raise ConfigError(f"{arguments.checkpoint} was validated on tasks given in code; name a data set with --data")
     data = team.config.data
@@ -61,6 +62,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _expect(found: str, wanted: str | None, path: str) -> None:
+    if wanted is not None and found != wanted:
+        raise ConfigError(f"{path} holds a team of the workflow {found!r}, not {wanted!r}")
+
+
 def ask(arguments: argparse.Namespace) -> int:
     """Shows the team at work on a problem whose answer nobody told it. Exit code 0 whatever it answers."""
     from rich.console import Console
@@ -71,6 +77,7 @@ def ask(arguments: argparse.Namespace) -> int:
     if not arguments.problem.strip():
         raise ConfigError('the problem is empty; write one in quotes, such as "3x + 5 = 20"')
     team = load_team(arguments.run)
+    _expect(team.config.workflow.name, arguments.workflow, arguments.run)
     episode = team.answer(
         Task("asked", "asked", arguments.problem), temperature=arguments.temperature, seed=arguments.seed
     )

@@ -42,13 +42,12 @@ _SAMPLE = (
 
 
 class TemplateFormat:
-    """`ChatFormat` of one tokenizer. `default_tool` names the tool that a bare `<call>expression</call>` is for."""
+    """`ChatFormat` of one tokenizer."""
 
-    def __init__(self, tokenizer: Any, default_tool: tuple[str, str] = ("calculator", "expression")) -> None:
+    def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.eos_id: int = tokenizer.eos_token_id
         self._eos: str = tokenizer.eos_token
-        self._default_tool = default_tool
         self._message_ids = lru_cache(maxsize=65536)(self._render_one)
         self._decode = lru_cache(maxsize=65536)(self._decode_ids)
         self.prefix_preserving = self._preserves_prefixes()
@@ -94,14 +93,13 @@ class TemplateFormat:
         ends = [text.find(s) + len(s) for s in stop if s in text]
         return text[: min(ends)] if ends else text
 
-    def parse(self, text: str) -> dict[str, Any]:
-        tool, argument = self._default_tool
-        parsed = [(tool, json.dumps({argument: found.strip()})) for found in _CALL.findall(text)]
+    def parse(self, text: str, tools: Sequence[Tool] = ()) -> dict[str, Any]:
+        parsed = [_bare_call(found.strip(), tools[0]) for found in _CALL.findall(text)] if tools else []
         for found in _JSON_CALL.findall(text):
             try:
                 body = json.loads(found)
                 parsed.append((str(body["name"]), json.dumps(body.get("arguments", {}))))
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 parsed.append(("", found))  # answered by the recorder with an error that the model can read
         said = message("assistant", text)
         if parsed:
@@ -211,6 +209,12 @@ class _SampleTool:
 
     def __call__(self, **arguments: Any) -> str:
         return ""
+
+
+def _bare_call(text: str, tool: Tool) -> tuple[str, str]:
+    """`<call>text</call>` names no tool: it is for this one, and the text is its first argument, if it takes any."""
+    parameters = list(tool.parameters.get("properties", {}))
+    return tool.name, json.dumps({parameters[0]: text} if parameters else {})
 
 
 def _plain(said: Message) -> dict[str, Any]:

@@ -67,6 +67,9 @@ class ModelConfig(Frozen):
     """`auto` takes a CUDA GPU where there is one, else the CPU."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    compile: bool = False
+    """Let torch.compile fuse the learner's forward and backward pass (decoding has its own code). Worth its minute of
+    compilation for large models and long runs; on the CPU it needs a C++ compiler."""
     exact_attention: bool = True
     """Attention of float32 models on the CPU in float64, so that recomputed log-probs equal the sampled ones; off,
     decoding is faster by about a quarter and `trainer.logprob_tolerance` must be looser. Without effect elsewhere."""

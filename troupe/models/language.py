@@ -15,7 +15,8 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ class LanguageModel(nn.Module):
         self.tokenizer = tokenizer
         self.format = TemplateFormat(tokenizer)
         self.adapters: dict[str, None] = {}
+        self.compiled = False
 
     @property
     def config(self) -> Any:
@@ -113,11 +115,7 @@ class LanguageModel(nn.Module):
 
     def hidden(self, input_ids: Tensor, position_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Final hidden states `[G, L, D]` of ids `[G, L]` under a boolean mask `[G, 1, L, L]`."""
-        with _recomputing(self.backbone):
-            output = self.backbone(
-                input_ids=input_ids, position_ids=position_ids, attention_mask=attention_mask, use_cache=False
-            )
-        return output.last_hidden_state
+        return _hidden(self.backbone, self.compiled, input_ids, position_ids, attention_mask)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits `[..., V]` of the ids that may be sampled, float32."""
@@ -219,18 +217,34 @@ class ValueModel(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.head.to(policy.model.device)
+        self.compiled = policy.model.compiled
 
     def hidden(self, input_ids: Tensor, position_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """As `LanguageModel.hidden`."""
-        with _recomputing(self.body):
-            output = self.body(
-                input_ids=input_ids, position_ids=position_ids, attention_mask=attention_mask, use_cache=False
-            )
-        return output.last_hidden_state
+        return _hidden(self.body, self.compiled, input_ids, position_ids, attention_mask)
 
     def values(self, hidden: Tensor) -> Tensor:
         """Values `[...]` of hidden states `[..., D]`, float32."""
         return self.head(hidden.to(self.head.weight.dtype))[..., 0].float()
+
+
+def _hidden(backbone: nn.Module, compiled: bool, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+    run = _compiled_forward() if compiled else _forward
+    with _recomputing(backbone):
+        return run(backbone, ids, positions, mask)
+
+
+def _forward(backbone: nn.Module, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+    output = backbone(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False)
+    hidden: Tensor = output.last_hidden_state
+    return hidden
+
+
+@cache
+def _compiled_forward() -> Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]:
+    """For any shape: hardly ever have two micro-batches the same one."""
+    compiled: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor] = torch.compile(_forward, dynamic=True)
+    return compiled
 
 
 @contextlib.contextmanager

@@ -4,10 +4,12 @@ so.
     Dolek works for Wativ [311]. Dolek lives in Kemere [19].
 
 A statement is a sentence or the part of it that its citations follow; a citation is a passage's id in brackets. It
-covers a fact where it cites one of the fact's passages, holds one of its values, and stands in what it cites: its
-words, articles aside, must be found there in their order. That is ROUGE-L's precision (Lin 2004,
-aclanthology.org/W04-1013) against the cited passages, of at least `support`. Demanded whole (1.0, the default), a wrong
-statement with a right citation does not pay; reports that rephrase need less, and can be fooled more easily.
+covers a fact where it holds one of the fact's values and stands in one of the fact's passages that it cites: its words,
+articles aside, must be found there in their order. That is ROUGE-L's precision (Lin 2004, aclanthology.org/W04-1013)
+against that one passage, of at least `support`: words of two passages put together would say what neither does.
+Demanded whole (1.0, the default), a statement with a word that the passage does not have there does not pay; reports
+that rephrase need less, and can be fooled more easily. What a statement leaves out is not seen: where a passage says
+"not", a report can drop it.
 
 What covers nothing new (uncited, wrongly cited, not asked for, said twice) lowers the second factor, so padding never
 helps, and a dump of the whole corpus is worth next to nothing.
@@ -29,7 +31,7 @@ __all__ = ["RewardConfig", "Statement", "required_facts", "research_reward_fn", 
 
 _CITATIONS = re.compile(r"(?:\s*\[[^\[\]]+\])+")
 _ID = re.compile(r"\[([^\[\]]+)\]")
-_SENTENCE = re.compile(r"(?<=[.!?;\n])\s+")
+_SENTENCE = re.compile(r"(?<=[.!?;\n])(?<!\b[A-Z]\.)(?<!\b[A-Z][a-z]\.)\s+")  # but not after "J." or "Jr."
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +105,14 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _covers(statement: Statement, fact: Mapping[str, Any], facts: Sequence[Mapping[str, Any]], support: float) -> bool:
-    """Whether it states this fact and cites for it nothing that does not support what was asked."""
-    known = {id: str(text) for other in facts for id, text in other["passages"].items()}
-    if not set(statement.cited) & set(fact["passages"]) or not set(statement.cited) <= set(known):
+    """Whether one of the fact's passages, cited here, says so; no citation may be of a passage that supports nothing
+    that was asked."""
+    if not set(statement.cited) <= {id for other in facts for id in other["passages"]}:
         return False
     if not any(_contains(statement.words, _words(value)) for value in fact["values"]):
         return False
-    source = [word for id in statement.cited for word in _words(known[id])]
-    return _common_subsequence(statement.words, source) >= support * len(statement.words)
+    sources = [_words(str(fact["passages"][id])) for id in statement.cited if id in fact["passages"]]
+    return any(_common_subsequence(statement.words, s) >= support * len(statement.words) for s in sources)
 
 
 def _contains(words: Sequence[str], part: Sequence[str]) -> bool:

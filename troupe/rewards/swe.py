@@ -3,12 +3,15 @@
 The patch goes onto the original tree, so that what an agent did to its working copy counts for nothing. It must apply
 strictly and leave the tree's own test files alone. The hidden tests run in the sandbox and are judged outside of it
 (see `troupe.sandbox.trials`); they are more than the visible one, so a patch which answers that one alone is wrong.
+
+Calls cannot be tricked. Test modules, which the tasks of repositories and some of QuixBugs have, assert beside the
+code: there an object whose `__eq__` says yes to everything is paid. Train on calls where that matters.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from troupe.episode import Task
@@ -34,7 +37,7 @@ def swe_reward_fn(task: Task, patch: str | None, *, sandbox: Runs | None = None)
     """
     files, tests = _files(task), _tests(task)
     try:
-        patched = _patched(files, patch)
+        patched = _patched(files, patch, _at_fault(task))
     except PatchError as error:
         return Reward(0.0, False, {"applies": False, "error": str(error)})
     if sandbox is None:
@@ -51,19 +54,28 @@ def swe_reward_fn(task: Task, patch: str | None, *, sandbox: Runs | None = None)
 
 def locates(task: Task, path: str | None, line: int | None) -> bool:
     """Whether this line is one that the reference fix changes: `task.answer["fault"]`, pairs of path and line."""
-    answer: Any = task.answer
-    fault = answer.get("fault") if isinstance(answer, Mapping) else None
+    fault = _fault(task)
     if not fault:
         raise DataError(f"task {task.id} does not say which lines are at fault (answer['fault']: [[path, line], ...])")
-    return [path, line] in [list(place) for place in fault]
+    return [path, line] in fault
 
 
-def _patched(files: Tree, patch: str | None) -> dict[str, str]:
+def _fault(task: Task) -> list[list[Any]]:
+    answer: Any = task.answer
+    return [list(place) for place in (answer.get("fault") if isinstance(answer, Mapping) else None) or ()]
+
+
+def _at_fault(task: Task) -> set[str]:
+    """Files that the reference fix changes: some projects keep code below `test/`, such as `django/test/client.py`."""
+    return {path for path, _ in _fault(task)}
+
+
+def _patched(files: Tree, patch: str | None, at_fault: Collection[str]) -> dict[str, str]:
     if patch is None or not patch.strip():
         raise PatchError("there is no patch")
     patched = apply_patch(files, patch)
     for path in sorted({*files, *patched}):
-        if _TEST_FILE.search(path) and files.get(path) != patched.get(path):
+        if _TEST_FILE.search(path) and path not in at_fault and files.get(path) != patched.get(path):
             raise PatchError(f"the patch changes the test file {path}")
     return patched
 

@@ -17,6 +17,7 @@ import ast
 import inspect
 import json
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -32,6 +33,7 @@ __all__ = [
     "call_text",
     "case_text",
     "entry_of",
+    "one_line",
     "program_in",
     "run_cases",
     "telling",
@@ -55,6 +57,12 @@ class Runs(Protocol):
     def python(self, code: str, *, stdin: str = ..., limits: Any = ...) -> Any: ...
 
 
+def one_line(text: str) -> str:
+    """What a program says, as it may be shown: it writes no second line, and no half of a character, which no
+    tokenizer takes."""
+    return " ".join(text.encode(errors="replace").decode().split("\n"))
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a program did with one case."""
@@ -75,7 +83,7 @@ class Verdict:
             return literal(self.value)[:MAX_SHOWN]
         except (ValueError, RecursionError):
             kind = self.value.get("object", "?") if isinstance(self.value, dict) else "?"
-            return f"error: it returned a {kind}"[:MAX_SHOWN]
+            return one_line(f"error: it returned a {kind}")[:MAX_SHOWN]
 
 
 # ---------------------------------------------------------------------------------------------- programs in texts
@@ -95,7 +103,8 @@ def program_in(text: str, *, marked: bool = True) -> str | None:
         text, marked = found[-1], False
     fenced = _FENCED.findall(text)
     if fenced:
-        return fenced[-1].strip("\n") or None
+        block = fenced[-1].strip("\n")
+        return (textwrap.dedent(block) if block[:1].isspace() else block).strip() or None  # a block of a list's item
     return None if marked else text.strip() or None
 
 
@@ -178,22 +187,28 @@ def run_cases(
 ) -> list[Verdict]:
     """One verdict per case. `setup` is code that stands before the program; a missing program passes nothing.
 
-    Calls of a function share one process, and each gets fresh arguments; a program is started anew for each input.
+    Calls of a function share one process, and each gets fresh arguments; a program is started anew for each input. What
+    a limit stopped is not run again: the cases after it fail as it did.
     """
     if program is None or len(program) > MAX_PROGRAM:
         error = "no program" if program is None else "the program is too long"
         return [Verdict(False, error) for _ in cases]
     if any("stdin" in case for case in cases):
-        return [_fed(sandbox, f"{setup}\n{program}", case, limits) for case in cases]
+        return _fed(sandbox, f"{setup}\n{program}", cases, limits)
     return _called(sandbox, f"{setup}\n{program}", entry or entry_of(program) or "f", cases, limits)
 
 
-def _fed(sandbox: Runs, program: str, case: Case, limits: Any) -> Verdict:
-    ran = sandbox.python(program, stdin=case["stdin"], limits=limits)
-    if ran.status != "ok":
-        error = _last_line(ran.stderr) if ran.status == "error" else str(ran.status)
-        return Verdict(False, error)
-    return Verdict(_words(ran.stdout) == _words(case["stdout"]), output=ran.stdout)
+def _fed(sandbox: Runs, program: str, cases: Sequence[Case], limits: Any) -> list[Verdict]:
+    verdicts: list[Verdict] = []
+    for case in cases:
+        ran = sandbox.python(program, stdin=case["stdin"], limits=limits)
+        if ran.status not in ("ok", "error"):  # a hundred inputs would take a hundred times the limit
+            return verdicts + [Verdict(False, str(ran.status))] * (len(cases) - len(verdicts))
+        if ran.status == "error":
+            verdicts.append(Verdict(False, _last_line(ran.stderr)))
+        else:
+            verdicts.append(Verdict(_words(ran.stdout) == _words(case["stdout"]), output=ran.stdout))
+    return verdicts
 
 
 def _words(text: str) -> list[list[str]]:
@@ -217,21 +232,22 @@ def _called(sandbox: Runs, program: str, entry: str, cases: Sequence[Case], limi
 
 def _answers(text: str, calls: int) -> list[dict[str, Any]]:
     """What the harness wrote: one line for each call that ended, or one for a program that could not be loaded."""
+    forged = [{"error": "it wrote into the channel"}] * calls
     try:
         answers = [json.loads(line) for line in text.split("\n")[:-1]]
-        kinds = [kind for answer in answers for kind in answer]
-    except (ValueError, TypeError, RecursionError):
-        return [{"error": "it wrote into the channel"}] * calls
+    except (ValueError, RecursionError):
+        return forged
+    if not all(isinstance(answer, dict) and len(answer) == 1 for answer in answers):
+        return forged
+    kinds = [kind for answer in answers for kind in answer]
     if kinds == ["broken"]:
         return [{"error": answers[0]["broken"]}] * calls
-    if len(kinds) != len(answers) or len(answers) > calls or not {"value", "error"}.issuperset(kinds):
-        return [{"error": "it wrote into the channel"}] * calls
-    return answers
+    return answers if len(answers) <= calls and {"value", "error"}.issuperset(kinds) else forged
 
 
 def _verdict(answer: Mapping[str, Any], case: Case) -> Verdict:
     if "error" in answer:
-        return Verdict(False, str(answer["error"]))
+        return Verdict(False, one_line(str(answer["error"])))
     value = answer["value"]
     return Verdict(same(value, case["value"], float(case.get("tolerance", 0.0))), value=value)
 
@@ -257,7 +273,7 @@ def main(program, entry, calls):
 
     def told(error):
         try:
-            return dumps((type(error).__name__ + ": " + str(error))[:100].rstrip(": "))
+            return dumps((type(error).__name__ + ": " + str(error)).split("\\n")[0][:100].rstrip(": "))
         except BaseException:
             return '"an exception"'
 

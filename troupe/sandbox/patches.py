@@ -27,7 +27,7 @@ __all__ = ["FilePatch", "PatchError", "Tree", "apply_patch", "changed_lines", "m
 Tree = Mapping[str, str]
 """Relative path -> text."""
 
-_HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+_HUNK = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
 _MODE = re.compile(r"(old|new|new file|deleted file) mode \d+")
 _NO_NEWLINE = "\\ No newline at end of file"
 _NOWHERE = "/dev/null"
@@ -160,6 +160,7 @@ def safe_path(path: str) -> str:
     """The path, if it stays inside of the tree. Raises PatchError for one that does not, or that two spellings have."""
     pure = PurePosixPath(path)
     inside = path and not pure.is_absolute() and ".." not in pure.parts and str(pure) == path and path != "."
+    inside = inside and path == path.strip()  # the headers of a patch do not keep blanks at the end
     if not inside or any(c in path for c in "\\\0\n\r\t:") or path.startswith("~"):
         raise PatchError(f"the path {path[:80]!r} does not name a file inside of the tree")
     return path
@@ -234,7 +235,9 @@ class _Reader:
     def _hunk(self) -> _Hunk:
         match = _HUNK.match(self.lines[self.at])
         if match is None:
-            raise PatchError(f"line {self.at + 1}: a hunk begins like '@@ -3,7 +3,8 @@', found {self.lines[self.at]!r}")
+            raise PatchError(
+                f"line {self.at + 1}: a hunk begins like '@@ -3,7 +3,8 @@', found {self.lines[self.at][:60]!r}"
+            )
         head = self.at + 1
         self.at += 1
         sizes = [int(match[2] or 1), int(match[4] or 1)]

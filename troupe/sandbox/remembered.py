@@ -12,13 +12,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Remembered"]
 
+LONGEST = 8192
+"""Characters and bytes of a run that is remembered, at most."""
+
 
 class Remembered:
     """Stands before a sandbox and gives the earlier result of a program that comes again with the same input.
 
     The attempts of a group often write the same program, and a program is judged once however often it is written. Only
     runs that ended by themselves are remembered: one that was stopped for its time may do better on a quieter machine.
-    Safe to share between threads. `size` is the number of runs that are kept, the latest ones.
+    Safe to share between threads. `size` is the number of runs that are kept, the latest ones; those that said or kept
+    more than `LONGEST` are not, so that memory is bounded.
     """
 
     def __init__(self, sandbox: Sandbox, size: int = 1 << 14) -> None:
@@ -45,7 +49,8 @@ class Remembered:
                 self._runs[key] = known  # the latest now
                 return known
         ran = self.sandbox.python(code, stdin=stdin, files=files or {}, keep=keep, limits=limits)
-        if ran.status in ("ok", "error"):
+        long = len(ran.stdout) + len(ran.stderr) + sum(map(len, ran.files.values())) > LONGEST
+        if ran.status in ("ok", "error") and not long:
             with self._lock:
                 self._runs[key] = ran
                 while len(self._runs) > self._size:

@@ -15,7 +15,8 @@ modules
     classes, `unittest` or plain. Their assertions must run beside the code that they judge. They are read from memory,
     after the tree, so that no file of the tree replaces them; results carry a number drawn outside, so that an early
     exit or a print passes nothing; and where builtins or unittest were changed meanwhile, everything fails. Code
-    that goes looking through its own process for that number could still lie: write calls where that matters.
+    that returns an object whose `__eq__` says yes to everything, or goes looking through its own process for that
+    number, could still lie: write calls where that matters.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from functools import cache
 from typing import Any
 
 from troupe.errors import DataError
-from troupe.sandbox.cases import MAX_SHOWN, MAX_VALUE, Runs
+from troupe.sandbox.cases import MAX_SHOWN, MAX_VALUE, Runs, one_line
 from troupe.sandbox.patches import Tree
 from troupe.sandbox.program import Limits
 from troupe.sandbox.values import dumps, literal, same
@@ -103,7 +104,7 @@ def _read(tests: Any) -> tuple[list[Mapping[str, Any]], dict[str, str], list[str
 def _judged(call: Mapping[str, Any], result: Mapping[str, Any]) -> Trial:
     name = f"{call['function']}({','.join(map(literal, call['args']))})"[:MAX_SHOWN]
     if "error" in result:
-        return Trial(name, False, f"{name}: {result['error']}"[: 2 * MAX_SHOWN])
+        return Trial(name, False, one_line(f"{name}: {result['error']}")[: 2 * MAX_SHOWN])
     value, expected = result.get("value"), call["value"]
     if _alike(value, expected, call):
         return Trial(name, True, "ok")
@@ -120,14 +121,14 @@ def _alike(value: Any, expected: Any, call: Mapping[str, Any]) -> bool:
 
 
 def _said(name: str, result: Mapping[str, Any]) -> str:
-    return f"{name.rpartition('::')[2]}: {result['error']}"[:MAX_SHOWN] if "error" in result else "ok"
+    return one_line(f"{name.rpartition('::')[2]}: {result['error']}")[:MAX_SHOWN] if "error" in result else "ok"
 
 
 def _shown(value: Any) -> str:
     try:
         return literal(value)[:MAX_SHOWN]
     except (ValueError, RecursionError):
-        return f"a {value.get('object', '?')}" if isinstance(value, dict) else "?"
+        return one_line(f"a {value.get('object', '?')}")[:MAX_SHOWN] if isinstance(value, dict) else "?"
 
 
 def _as_lists(value: Any) -> Any:

@@ -81,7 +81,7 @@ def decode(data: Any) -> Any:
         raise ValueError(f"{tag!r} holds no value")
     try:
         return _TAGS[tag](content)
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise ValueError(f"{tag!r} holds no value") from error
 
 

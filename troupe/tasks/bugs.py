@@ -374,8 +374,9 @@ def _sources(
     parts: dict[str, list[str]] = {}
     for function, should, module in zip(functions, meant, where, strict=True):
         lines = parts.setdefault(f"{module}.py", [])
-        if _calls(function, functions[0]) and not lines:
-            lines.append(f"from {where[0]} import {functions[0].name}")
+        needed = f"from {where[0]} import {functions[0].name}"
+        if _calls(function, functions[0]) and needed not in lines:
+            lines.insert(0, needed)
         lines += function.lines(should, by_line)
     return {path: "\n".join(lines) + "\n" for path, lines in sorted(parts.items())}
 

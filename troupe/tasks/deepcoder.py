@@ -1,9 +1,18 @@
-"""Programming problems of several formats as one data set, `deepcoder`."""
+"""Programming problems of several formats as one data set, `deepcoder`.
+
+MBPP asks some of its questions twice in other words. Problems with one prompt, the same tests or the same solution but
+for its names are twins, and twins never stand on both sides of the split.
+"""
 
 from __future__ import annotations
 
+import ast
+import builtins
+import hashlib
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +23,7 @@ from troupe.tasks.datasets import DatasetRegistry
 from troupe.tasks.humaneval import humaneval_task
 from troupe.tasks.mbpp import mbpp_task
 from troupe.tasks.rows import objects
-from troupe.tasks.splits import split
+from troupe.tasks.splits import content_id, split
 
 __all__ = ["prepare_deepcoder"]
 
@@ -31,16 +40,16 @@ def prepare_deepcoder(
     """Reads MBPP, HumanEval and stdin/stdout rows and registers them as `deepcoder`, split into `train` and `held_out`.
 
     `source` is a `.jsonl[.gz]` file, a folder with such files, or one with the folders of `FOLDERS`; `held_out` a
-    fraction of the problems. Returns counts: the tasks of each kind, the rows `left_out` because their tests are no
-    comparisons with literals or would pay a constant, and the size of each split. Raises DataError where there is
-    nothing to read, and for a bad row.
+    fraction of the problems; of twins that are held out, one is kept. Returns counts: the tasks of each kind, the rows
+    `left_out` because their tests are no comparisons with literals or would pay a constant, and the size of each split.
+    Raises DataError where there is nothing to read, and for a bad row.
     """
     if not 0 < held_out < 1:
         raise DataError(f"held_out is {held_out!r}; write a fraction between 0 and 1")
     if source is None:
         raise DataError("deepcoder is read from files; write --from DIR, a folder with MBPP, HumanEval or stdin rows")
     rows = [_task(row, where) for path in _files(Path(source)) for where, row in objects(path, "deepcoder")]
-    tasks = list({task.id: task for task in rows if task is not None}.values())
+    tasks = _with_twins({task.id: task for task in rows if task is not None}.values())
     if len(tasks) < 2:
         raise DataError(f"{source} holds {len(tasks)} usable problems; two are needed to hold one out")
     train, rest = split(tasks, (1 - held_out, held_out), seed)
@@ -48,6 +57,45 @@ def prepare_deepcoder(
         registry.register_dataset("deepcoder", part, name, source=Path(source).name, seed=seed, held_out=held_out)
     kinds = Counter(task.kind for task in tasks)
     return {**dict(sorted(kinds.items())), "left_out": rows.count(None), "train": len(train), "held_out": len(rest)}
+
+
+def _with_twins(tasks: Iterable[Task]) -> list[Task]:
+    """The tasks with a `key` that twins share (see `fingerprint`), whatever their order."""
+    leaders: dict[str, str] = {}
+
+    def leader(mark: str) -> str:
+        while leaders.setdefault(mark, mark) != mark:
+            mark = leaders[mark]
+        return mark
+
+    tasks = list(tasks)
+    for task in tasks:
+        first, *others = sorted({leader(mark) for mark in _marks(task)})
+        leaders.update(dict.fromkeys(others, first))
+    return [replace(task, data={**task.data, "key": leader(_marks(task)[0])}) for task in tasks]
+
+
+def _marks(task: Task) -> list[str]:
+    """What makes a twin: the prompt, the tests, the program. As hashes, since `data` is seen by the team."""
+    program = task.solution["program"] if task.solution else ""
+    said = [content_id("prompt", task.prompt), repr(task.answer), *_shape(program)]
+    return [hashlib.blake2b(part.encode(errors="replace"), digest_size=8).hexdigest() for part in said]
+
+
+def _shape(program: str) -> list[str]:
+    """A program without the names that it gives; nothing for what is no program of this Python."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of escapes such as "\d"
+            tree = ast.parse(program)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    given: dict[str, str] = {}
+    for node in ast.walk(tree):
+        for field in ("name", "arg", "id"):
+            name = getattr(node, field, None)
+            if isinstance(name, str) and not hasattr(builtins, name):
+                setattr(node, field, given.setdefault(name, f"v{len(given)}"))
+    return [ast.dump(tree)] if tree.body else []
 
 
 def _files(source: Path) -> Iterator[Path]:

@@ -7,7 +7,8 @@
                    "answer": "Jawick"})
 
 The corpus belongs to the family of tasks: `data["corpus"]` names it, and `passages` builds it from its name alone. All
-sets of one difficulty ask about the same people, and no question is in two sets. Passages say "works for" where
+sets of one difficulty ask about the same people, and no question is in two sets: `data["key"]` names what is asked
+in one order, however a report's prompt puts it. Passages say "works for" where
 questions say "boss", so a query must be put into the corpus's words; every relation but the asked one is a distractor,
 and so is the asked one seen from the other side ("Sulek works for Dolek" has the words of the first query, too).
 
@@ -133,10 +134,10 @@ class _AboutPeople(BaseTaskGenerator):
     def _world(self, difficulty: float) -> _World:
         return _world(f"facts-{self._difficulty_to_params(difficulty)['people']}-{self.corpus_seed}")
 
-    def _task(self, kind: str, difficulty: float, world: _World, prompt: str, **fields: Any) -> Task:
-        key = f"{world.name} {prompt}"
-        data = {"corpus": world.name, "key": key}
-        return Task(content_id(kind, key), kind, prompt, data, round(difficulty, 4), **fields)
+    def _task(self, kind: str, difficulty: float, world: _World, prompt: str, asked: str, **fields: Any) -> Task:
+        """`asked` is the same for prompts that ask the same."""
+        data = {"corpus": world.name, "key": f"{world.name} {asked}"}
+        return Task(content_id(kind, f"{world.name} {prompt}"), kind, prompt, data, round(difficulty, 4), **fields)
 
 
 class FactsGenerator(_AboutPeople):
@@ -159,8 +160,9 @@ class FactsGenerator(_AboutPeople):
                 break
         hops = list(zip(chain, subjects, strict=False))
         sentences = [world.sentence(relation, person) for relation, person in hops]
+        prompt = f"Name the {' of the '.join(reversed(chain))} of {start}."
         return self._task(
-            kind, difficulty, world, f"Name the {' of the '.join(reversed(chain))} of {start}.",
+            kind, difficulty, world, prompt, asked=prompt,
             answer={"answers": [subjects[-1]], "passages": [world.where[sentence] for sentence in sentences]},
             solution={
                 "plan": [world.query(relation, person) for relation, person in hops],
@@ -188,8 +190,9 @@ class ResearchGenerator(_AboutPeople):
         facts = [(relation, person) for person, relations in asked.items() for relation in relations]
         parts = [f"the {' and the '.join(relations)} of {person}" for person, relations in asked.items()]
         sentences = [world.sentence(relation, person) for relation, person in facts]
+        plan = [f"{relation} of {person}" for relation, person in facts]
         return self._task(
-            kind, difficulty, world, f"Report {', '.join(parts)}.",
+            kind, difficulty, world, f"Report {', '.join(parts)}.", asked="; ".join(sorted(plan)),
             answer={
                 "facts": [
                     {"values": [world.objects[fact]], "passages": {world.where[sentence]: sentence}}
@@ -197,7 +200,7 @@ class ResearchGenerator(_AboutPeople):
                 ]
             },
             solution={
-                "plan": [f"{relation} of {person}" for relation, person in facts],
+                "plan": plan,
                 "calls": [world.query(relation, person) for relation, person in facts],
                 "check": sentences,
             },

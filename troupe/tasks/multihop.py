@@ -1,4 +1,4 @@
-"""Questions that need several passages: HotpotQA, 2WikiMultihopQA and MuSiQue, as their authors publish them.
+"""Questions that need several passages: HotpotQA, 2WikiMultihopQA and MuSiQue, their authors' rows as JSON lines.
 
 A row of HotpotQA (Yang et al. 2018, arXiv:1809.09600), and of 2WikiMultihopQA (Ho et al. 2020, arXiv:2011.01060):
 
@@ -55,15 +55,17 @@ class _Source:
 
     name: str
     files: tuple[str, ...]
-    task: Callable[[Mapping[str, Any], str, Passages], Task]
+    task: Callable[[Mapping[str, Any], str, Passages], Task | None]
     corpora: tuple[str, ...] = ()  # more passages, where the folder has them
 
     def read(self, source: str | Path) -> Read:
         path = locate(source, *self.files)
         passages = Passages()
-        tasks = [self.task(row, where, passages) for where, row in objects(path, self.name)]
+        read = [self.task(row, where, passages) for where, row in objects(path, self.name)]
+        tasks = [task for task in read if task is not None]
         if not tasks:
-            raise DataError(f"{path} holds no rows; {self.name} has one JSON object on each line")
+            what = "questions that can be answered" if read else "rows"
+            raise DataError(f"{path} holds no {what}; {self.name} has one JSON object on each line")
         for name in self.corpora:
             if (path.parent / name).exists():
                 for row in read_corpus(path.parent / name):
@@ -143,7 +145,9 @@ def _is_context(entry: Any) -> bool:
     )
 
 
-def _musique(row: Mapping[str, Any], where: str, passages: Passages) -> Task:
+def _musique(row: Mapping[str, Any], where: str, passages: Passages) -> Task | None:
+    """None for a row of MuSiQue-Full whose answer was taken out of its paragraphs; they are distractors all the
+    same."""
     gold = []
     for paragraph in _list(row, "paragraphs", where):
         if not isinstance(paragraph, Mapping):
@@ -151,6 +155,8 @@ def _musique(row: Mapping[str, Any], where: str, passages: Passages) -> Task:
         id = passages.add(text(paragraph, "title", where), text(paragraph, "paragraph_text", where))
         if paragraph.get("is_supporting") is True:
             gold.append(id)
+    if row.get("answerable") is False:
+        return None
     return _task("musique", row, where, gold, {"type": str(row.get("id") or "").partition("__")[0]})
 
 

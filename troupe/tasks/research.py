@@ -17,6 +17,7 @@ the row carries the passages' texts, so that a reward can check what is cited:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,11 @@ def _fact(fact: Any, where: str, passages: Mapping[str, str]) -> dict[str, Any]:
     for id in ids:
         if id not in passages:
             raise DataError(f"{where} names the passage {id!r}, which the corpus does not have")
-        if not any(value.casefold() in passages[id].casefold() for value in values):
+        if not any(_holds(passages[id], value) for value in values):
             raise DataError(f"{where}: the passage {id!r} holds none of the values {values!r}")
     return {"values": values, "passages": {id: passages[id] for id in ids}}
+
+
+def _holds(passage: str, value: str) -> bool:
+    """Whether the value stands there in whole words, as a statement must have it: "193" is not in "1931"."""
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", passage, re.IGNORECASE) is not None

@@ -33,9 +33,9 @@ def prepare_swe(
 
     `source` is a `.jsonl[.gz]` file, a folder with such files, or one with the folders of `FOLDERS`; without it
     `R2E_Gym_Subset` and `SWE_Bench_Verified` come from the Hugging Face hub, which needs the package `datasets`.
-    `held_out` is a fraction of a set's tasks. QuixBugs' programs are run in the sandbox to see that they fail and pass.
-    Returns, for each set, the size of each split, and how many tasks lack a checkout. Raises DataError where there is
-    nothing to read, and for a bad row.
+    `held_out` is a fraction of a set's tasks. QuixBugs' programs, and the tests of tasks that have a checkout, are run
+    in the sandbox to see that they fail and pass. Returns, for each set, the size of each split, and how many tasks
+    lack a checkout. Raises DataError where there is nothing to read, and for a bad row.
     """
     if not 0 < held_out < 1:
         raise DataError(f"held_out is {held_out!r}; write a fraction between 0 and 1")
@@ -45,7 +45,7 @@ def prepare_swe(
             task = reader.task(row, where)
             checkout = None if source is None else _folder(Path(source)) / CHECKOUTS / task.id
             if checkout is not None and checkout.is_dir():
-                task = with_checkout(task, checkout)
+                task = with_checkout(task, checkout, sandbox=reader.sandbox)
             sets.setdefault(_set_name(task, name), {})[task.id] = task
     parts = {name: _split(name, tasks, held_out, seed) for name, tasks in sorted(sets.items())}
     counts = {}
@@ -91,11 +91,15 @@ class _Reader:
                 f"{where}: not a repair task; a row has buggy (QuixBugs), test_patch (SWE-bench) or "
                 "parsed_commit_content (R2E-Gym)"
             )
+        return quixbugs_task(row, where, sandbox=self.sandbox)
+
+    @property
+    def sandbox(self) -> Any:
         if self._sandbox is None:
             from troupe.sandbox import Limits, Sandbox
 
             self._sandbox = Sandbox(Limits(wall_seconds=10.0, cpu_seconds=5.0))
-        return quixbugs_task(row, where, sandbox=self._sandbox)
+        return self._sandbox
 
 
 def _set_name(task: Task, origin: str) -> str:

@@ -28,21 +28,24 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from troupe.episode import Task
 from troupe.errors import DataError
-from troupe.sandbox.patches import PatchError, apply_patch, changed_lines, make_patch
+from troupe.sandbox.cases import Runs
+from troupe.sandbox.patches import PatchError, Tree, apply_patch, changed_lines, make_patch, safe_path
+from troupe.sandbox.trials import failures, run_tests
 from troupe.tasks.rows import objects, text
 
 __all__ = ["r2e_task", "read_r2e", "read_swebench", "swebench_task", "with_checkout"]
 
 LARGEST_FILE = 1 << 20
-LARGEST_TREE = 64 << 20
-"""Bytes; larger files of a checkout are left out, a larger tree is refused."""
+LARGEST_TREE = 4 << 20
+"""Bytes; larger files of a checkout are left out, a larger tree is refused: a run brings it into a folder of 16 MB,
+once in its request and once as files, and where that does not fit every patch would count as wrong."""
 
 R2E_TESTS = "r2e_tests"
 """The folder that R2E-Gym puts its tests into."""
@@ -158,12 +161,13 @@ def _nested(row: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
 # ---------------------------------------------------------------------------------------------- checkouts
 
 
-def with_checkout(task: Task, folder: str | Path) -> Task:
+def with_checkout(task: Task, folder: str | Path, *, sandbox: Runs | None = None) -> Task:
     """The task with the files of its repository, and with those of its tests that the sandbox can run.
 
     Text files up to a mebibyte are read, `.git` is not. Raises DataError where the folder is not at the commit that the
     task names (its reference fix does not apply), or a test that the fix must make pass needs pytest.
-    `data["left_out"]` counts the other tests that do.
+    `data["left_out"]` counts the other tests that do. With a sandbox the tests are run: those that the reference fix
+    does not pass there are left out too, and a task is refused whose fix is not told from the files as they are.
     """
     files = _read(Path(folder))
     answer = dict(task.answer)
@@ -175,7 +179,7 @@ def with_checkout(task: Task, folder: str | Path) -> Task:
         raise DataError(f"{folder} is not a checkout of {where}, which task {task.id} needs: {error}") from error
     if "test_patch" in answer:
         required, other = list(answer["fail_to_pass"]), list(answer["pass_to_pass"])
-        modules = {path: tested[path] for path in {_path(name) for name in [*required, *other]} if path in tested}
+        modules = {path: tested[path] for path in map(_path, [*required, *other]) if path in tested}
     else:
         modules = answer["modules"]
         required, other = [], _identities(modules, answer["passed"])
@@ -185,8 +189,23 @@ def with_checkout(task: Task, folder: str | Path) -> Task:
         named = f"its test {missing[0]} needs" if missing else "all of its tests need"
         raise DataError(f"task {task.id}: {named} pytest, which cannot run in the sandbox")
     kept = [name for name in other if _runs(name, known)]
+    if sandbox is not None:
+        kept = _told(task, files, {"modules": modules, "names": required + kept}, required, sandbox)
     data = {**task.data, "files": files, "left_out": len(other) - len(kept)}
     return replace(task, data=data, answer={**answer, "tests": {"modules": modules, "names": required + kept}})
+
+
+def _told(task: Task, files: Tree, tests: Mapping[str, Any], required: Sequence[str], sandbox: Runs) -> list[str]:
+    """The tests beside the required ones that the reference fix passes."""
+    trials = run_tests(sandbox, apply_patch(files, task.solution["patch"]), tests) if tests["names"] else []
+    lost = [trial for trial in trials if not trial.passed]
+    needed = [trial for trial in lost if trial.name in required] or (lost if len(lost) == len(trials) else [])
+    if needed:
+        raise DataError(f"task {task.id}: its reference fix fails in the sandbox, {needed[0].message}")
+    names = [trial.name for trial in trials if trial.passed]
+    if not names or not failures(run_tests(sandbox, files, {**tests, "names": names})):
+        raise DataError(f"task {task.id}: no test that can run in the sandbox tells its reference fix from the fault")
+    return [name for name in names if name not in required]
 
 
 def _read(folder: Path) -> dict[str, str]:
@@ -199,9 +218,9 @@ def _read(folder: Path) -> dict[str, str]:
         if inside.parts[0] == ".git" or path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST_FILE:
             continue
         try:
-            files[str(inside)] = path.read_bytes().decode()
-        except UnicodeDecodeError:
-            continue  # an image, a compiled file: nothing to repair
+            files[safe_path(inside.as_posix())] = path.read_bytes().decode()
+        except (UnicodeDecodeError, PatchError):
+            continue  # an image, a compiled file, a name that no patch can hold: nothing to repair
         total += path.stat().st_size
         if total > LARGEST_TREE:
             raise DataError(f"{folder} holds more than {LARGEST_TREE >> 20} MiB of text; remove what is not source")

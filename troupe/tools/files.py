@@ -156,19 +156,19 @@ class EditFile(_FileTool):
     def __call__(self, path: str, line: int, text: str, end: int | None = None) -> str:
         files = self.workspace.files
         try:
-            safe_path(str(path))
-        except PatchError as error:
-            return f"error: {error}"
-        lines = files.get(str(path), "").split("\n")
+            safe_path(path if _is_text(path) else "")
+        except PatchError:
+            return f"error: the path {str(path)[:80]!r} does not name a file inside of the tree"
+        lines = files.get(path, "").split("\n")
         if lines[-1] == "":
             lines.pop()
         last = line if end is None else end
-        if not (_is_line(line) and _is_line(last) and isinstance(text, str)):
+        if not (_is_line(line) and _is_line(last) and _is_text(text)):
             return "error: line and end must be line numbers, counted from 1, and text a string"
         if not line <= len(lines) + 1 or last < line:
             return f"error: {path} has {len(lines)} lines; write a line from 1 to {len(lines) + 1}"
         lines[line - 1 : last] = text.removesuffix("\n").split("\n") if text else []
-        self.workspace.files[str(path)] = "\n".join(lines) + "\n" if lines else ""
+        self.workspace.files[path] = "\n".join(lines) + "\n" if lines else ""
         return "ok"
 
 
@@ -207,6 +207,11 @@ def _some(names: Sequence[str]) -> str:
 
 def _folder(path: str) -> str:
     return f"{path.strip('/')}/" if path.strip("/.") else ""
+
+
+def _is_text(text: object) -> bool:
+    """A string that a file can hold; JSON can also spell half of a character."""
+    return isinstance(text, str) and text == text.encode(errors="replace").decode()
 
 
 def _is_line(number: object) -> bool:

@@ -120,7 +120,7 @@ class SearchTool:
         """The whole passage of an id, with or without brackets around it."""
         return self._index().by_id.get(id.strip().strip("[]").strip())
 
-    def __call__(self, query: Any = None, **unknown: Any) -> str:
+    def __call__(self, /, query: Any = None, **unknown: Any) -> str:
         """`[id] text` of the passages found, one on each line, or `error: ...`."""
         wrong = _misuse("query", query, unknown)
         if wrong is not None:
@@ -158,7 +158,7 @@ class ReadTool:
     def parameters(self) -> Mapping[str, Any]:
         return _schema("passage", "the id of a passage")
 
-    def __call__(self, passage: Any = None, **unknown: Any) -> str:
+    def __call__(self, /, passage: Any = None, **unknown: Any) -> str:
         """The passage's text, or `error: ...`."""
         found = _known_passage(self.library, passage, unknown)
         return found if isinstance(found, str) else f"[{found.id}] {found.whole}"
@@ -178,7 +178,7 @@ class CiteTool:
         schema = _schema("passage", "the id of a passage")
         return {**schema, "properties": {**schema["properties"], "quote": quote}}
 
-    def __call__(self, passage: Any = None, quote: Any = None, **unknown: Any) -> str:
+    def __call__(self, /, passage: Any = None, quote: Any = None, **unknown: Any) -> str:
         """`[id] what was quoted`, or `error: ...`."""
         found = _known_passage(self.library, passage, unknown)
         if isinstance(found, str):

@@ -59,7 +59,7 @@ class AgentAlgorithm(Frozen):
     """Who is compared with whom, and how."""
     group: Group | None = None
     """The group key."""
-    gamma: float | None = Field(None, gt=0, le=1)
+    gamma: float | None = Field(None, ge=0, le=1)
     """Discount."""
     lam: float | None = Field(None, ge=0, le=1)
     """GAE's lambda."""
@@ -82,8 +82,8 @@ class AlgorithmConfig(Frozen):
     """`gae` needs a critic (PPO); the others compare attempts."""
     group: Group = "by_agent"
     """Samples that share this key share a baseline (unused by gae and rae)."""
-    gamma: float = Field(1.0, gt=0, le=1)
-    """Discount per step (group estimators) or per sampled token (gae)."""
+    gamma: float = Field(1.0, ge=0, le=1)
+    """Discount per step (group estimators) or per sampled token (gae); 0 where every turn stands alone."""
     lam: float = Field(0.95, ge=0, le=1)
     """GAE's lambda."""
     rae_decay: float = Field(0.95, ge=0, lt=1)
@@ -192,10 +192,10 @@ class SftConfig(Frozen):
 class TrainerConfig(Frozen):
     """The run."""
 
-    total_epochs: int = Field(1, ge=1)
-    """Passes over the training tasks."""
+    total_epochs: int | None = Field(None, ge=1)
+    """Passes over the training tasks; without it and total_steps, one."""
     total_steps: int | None = Field(None, ge=0)
-    """Updates; overrides total_epochs."""
+    """Updates, instead of total_epochs."""
     save_freq: int = Field(10, ge=1)
     """Updates between checkpoints."""
     keep_last: int = Field(2, ge=1)
@@ -232,3 +232,12 @@ class TrainerConfig(Frozen):
     """`auto` continues the run that the folder holds; `never` refuses a folder that holds one."""
     threads: int = Field(1, ge=1)
     """Torch threads; more than one makes small models slower and results differ in the last bits."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainerConfig:
+        if self.total_epochs is not None and self.total_steps is not None:
+            raise ValueError(
+                f"total_steps={self.total_steps} leaves total_epochs={self.total_epochs} without effect; write "
+                "total_steps=null"
+            )
+        return self

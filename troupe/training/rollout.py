@@ -53,7 +53,8 @@ async def run_episodes(
 ) -> list[Episode]:
     """Runs all jobs; episodes come back in the order of the jobs. `pay=False` runs without answers, as in deployment.
 
-    The workflow sees `task.problem`; its `reward(task, episode)` pays afterwards, on the mutable handles. Raises what
+    The workflow sees `task.problem`; its `reward(task, episode)` pays afterwards, on the mutable handles, in a thread
+    beside those of other episodes. Raises what
     the engine raised, and CreditError or another UserError of a workflow that does not fit its agents: those
     are failed programs, not failed episodes.
     """
@@ -121,7 +122,7 @@ async def run_one(
         return handle.freeze()
     truncated = handle.outcome is Outcome.TRUNCATED
     try:
-        workflow.reward(job.task, handle)
+        await asyncio.to_thread(workflow.reward, job.task, handle)  # hidden tests may run for seconds
     except UserError:
         raise
     except Exception as error:

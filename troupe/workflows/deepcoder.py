@@ -4,9 +4,9 @@ The loop ends when the program passes the public tests or `max_refinement_iterat
 about the hidden tests is never read, so a trained team runs the same in deployment. What each agent is paid for
 (document 004: one reward per agent), afterwards and by `reward` alone:
 
-    generator     1 when its program passes all hidden tests
+    generator     1 when its program passes all hidden tests (or what another `reward_function` pays for it)
     test_runner   1 when its diagnosis is right: `ok`, or the number of the first public test that fails
-    refiner       1 when its own program passes all hidden tests
+    refiner       the same for its own program
 
 A test runner calls its tool, which shows what each public test gave, and compares that with what was asked for. What it
 says beyond the number (`2: the sign is wrong`) goes to the refiner and is not paid. Every analysis and every refinement
@@ -24,7 +24,7 @@ from troupe.agents import Reply, Team
 from troupe.episode import Message, Outcome, Problem, StopReason, Task, message
 from troupe.errors import ConfigError
 from troupe.handles import EpisodeHandle, TrajectoryHandle
-from troupe.protocols import Tool
+from troupe.protocols import Reward, Tool
 from troupe.sandbox.cases import Case, as_case, case_text, entry_of, program_in
 from troupe.workflows.math_tool import RewardFunction, answer_in
 from troupe.workflows.search import system_prompts
@@ -133,7 +133,7 @@ class DeepCoderWorkflow:
         self.run_tests = run_tests
         self.max_refinement_iterations = max_refinement_iterations
         self._versions: list[_Version] = []
-        self._judged: dict[str, bool] = {}
+        self._judged: dict[str | None, Reward] = {}
 
     # ------------------------------------------------------------------------------------------ the run
 
@@ -190,9 +190,10 @@ class DeepCoderWorkflow:
 
     def reward(self, task: Task, episode: EpisodeHandle) -> None:
         """Pays every trajectory, and decides the outcome by the last program."""
-        right = [self._right(task, version.program) for version in self._versions]
-        for version, passes in zip(self._versions, right, strict=True):
-            version.author.reward = float(passes)
+        judged = [self._judge(task, version.program) for version in self._versions]
+        right = [verdict.is_correct for verdict in judged]
+        for version, verdict in zip(self._versions, judged, strict=True):
+            version.author.reward = verdict.reward
             if version.analyst is not None and version.run is not None:
                 version.analyst.reward = float(_says(version.diagnosis) == first_failure(version.run.passed))
         solved = bool(right) and right[-1]
@@ -201,11 +202,9 @@ class DeepCoderWorkflow:
         if len(right) > 1:  # where nothing was refined there is no rate
             episode.metrics["refiner_success_rate"] = sum(right[1:]) / len(right[1:])
 
-    def _right(self, task: Task, program: str | None) -> bool:
-        if program is None:
-            return False
+    def _judge(self, task: Task, program: str | None) -> Reward:
         if program not in self._judged:
-            self._judged[program] = self.reward_function(task, program).is_correct
+            self._judged[program] = self.reward_function(task, program)
         return self._judged[program]
 
 

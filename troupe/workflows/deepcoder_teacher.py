@@ -14,9 +14,9 @@ from typing import Any
 from troupe.episode import Message, Task
 from troupe.errors import ConfigError
 from troupe.protocols import GenerationRequest
-from troupe.sandbox.cases import case_text
+from troupe.sandbox.cases import MAX_SHOWN, case_text
 from troupe.sandbox.values import literal
-from troupe.workflows.deepcoder import first_failure, public_tests
+from troupe.workflows.deepcoder import public_tests
 
 __all__ = ["DeepCoderTeacher"]
 
@@ -48,13 +48,15 @@ class DeepCoderTeacher:
 
     @staticmethod
     def _analyse(task: Task, messages: Sequence[Message]) -> str:
-        """The call, then the first line that does not give what its test expects."""
+        """The call, then the number of the first test that does not give what it expects."""
         if messages[-1]["role"] != "tool":
             return "<call>run</call>"
         entry, cases = public_tests(task.problem)
-        given = str(messages[-1]["content"]).split("\n")
-        passed = [
-            line == f"{case_text(entry or 'f', case)} gives {literal(case['value'])}"
-            for line, case in zip(given, cases, strict=True)
-        ]
-        return f"<ans>{first_failure(passed)}</ans>"
+        rest = f"{messages[-1]['content']}\n"
+        for number, case in enumerate(cases, start=1):
+            expected = case["stdout"].strip() if "stdin" in case else literal(case["value"])
+            right = f"{case_text(entry or 'f', case)} gives {expected[:MAX_SHOWN]}\n"
+            if not rest.startswith(right):
+                return f"<ans>{number}</ans>"
+            rest = rest.removeprefix(right)
+        return "<ans>ok</ans>"

@@ -22,6 +22,7 @@ time.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -68,6 +69,7 @@ PROMPTS: dict[str, dict[str, str]] = {
 """System prompts: `instruct` for instruction-tuned models, `compact` for models trained on this workflow from
 scratch."""
 
+_BRACKET = re.compile(r"[\[\]]")
 _BARE_CALL = re.compile(r"<call>(.*?)</call>", re.DOTALL)
 _VERB = re.compile(r"(read|cite) +\[?([^\[\]]+)\]?")
 
@@ -199,8 +201,10 @@ class DeepResearchWorkflow:
             reply = await _speak(agents, finding.researcher, talk, desk)
             talk.append(reply.message)
             if reply.truncated or not reply.tool_calls:
-                for id in (answer_in(reply) or "").split(","):
-                    self._cite(finding, desk, passage=id.strip().strip("[]"))
+                for named in _BRACKET.split(answer_in(reply) or ""):  # an id may hold a comma itself
+                    if self._cite(finding, desk, {"passage": named.strip(" ,")}).startswith("error"):
+                        for id in named.split(","):
+                            self._cite(finding, desk, {"passage": id.strip()})
                 return
             if turn < self.max_tool_calls - 1:
                 talk += [self._call(finding, desk, *call) for call in _calls(reply)]
@@ -209,17 +213,16 @@ class DeepResearchWorkflow:
     def _call(self, finding: _Finding, desk: _Desk, id: str, name: str, arguments: Any) -> Message:
         """The answer of a tool, as a message."""
         tool = {tool.name: tool for tool in desk.tools}.get(name)
-        if tool is None or not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
-            result = f"error: there is no tool {name!r}" if tool is None else "error: arguments must be a JSON object"
-        elif tool is desk.cite:
-            result = self._cite(finding, desk, **arguments)
+        wrong = f"error: there is no tool {name!r}" if tool is None else _misfit(tool, arguments)
+        if tool is None or wrong is not None:
+            result = str(wrong)
         else:
-            result = tool(**arguments)
+            result = self._cite(finding, desk, arguments) if tool is desk.cite else tool(**arguments)
         self._results.append(result)
         return message("tool", result, tool_call_id=id, name=name)
 
     @staticmethod
-    def _cite(finding: _Finding, desk: _Desk, **arguments: Any) -> str:
+    def _cite(finding: _Finding, desk: _Desk, arguments: Mapping[str, Any]) -> str:
         """What the citing tool says; a passage that it accepts is a finding."""
         result = desk.cite(**arguments)
         found = re.match(r"\[([^\[\]]+)\] ", result)
@@ -268,11 +271,11 @@ class DeepResearchWorkflow:
         episode.metrics |= {
             name: float(final.metadata[name]) for name in ("coverage", "precision") if name in final.metadata
         }
-        rewards = [cycle.planner.reward for cycle in self._cycles[:1] if cycle.planner.reward is not None]
+        first = self._cycles[0].planner.reward if self._cycles else None
         found = [finding.researcher.reward for cycle in self._cycles for finding in cycle.findings]
-        episode.metrics |= {"planner_success": sum(rewards) / len(rewards)} if rewards else {}
+        episode.metrics |= {"planner_success": first} if first is not None else {}
         episode.metrics |= {"researcher_success": sum(r == 1.0 for r in found) / len(found)} if found else {}
-        self._judge_critic(task, episode)
+        self._judge_reports(task, episode)
 
     def _pay(self, task: Task, facts: Sequence[Mapping[str, Any]], cycle: _Cycle) -> None:
         gold = [frozenset(map(str, fact["passages"])) for fact in facts]
@@ -291,8 +294,10 @@ class DeepResearchWorkflow:
         if cycle.critic is not None:
             cycle.critic.reward = float(cycle.verdict == ("ok" if whole.is_correct else "bad"))
 
-    def _judge_critic(self, task: Task, episode: EpisodeHandle) -> None:
-        """How often right reports were accepted and wrong ones rejected, over this episode's checks."""
+    def _judge_reports(self, task: Task, episode: EpisodeHandle) -> None:
+        """How often the writer was right, right reports were accepted and wrong ones rejected, over this episode."""
+        written = [self.reward_function(task, cycle.report).is_correct for cycle in self._cycles if cycle.writer]
+        episode.metrics |= {"writer_success_rate": sum(written) / len(written)} if written else {}
         checks = [
             (self.reward_function(task, cycle.report).is_correct, cycle.verdict)
             for cycle in self._cycles
@@ -340,8 +345,19 @@ def _calls(reply: Reply) -> list[tuple[str, str, Any]]:
 def _parsed(arguments: str) -> Any:
     try:
         return json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
+
+
+def _misfit(tool: Tool, arguments: Any) -> str | None:
+    """Why the tool cannot be called so, as an answer that begins with `error:`; None where it can."""
+    if not isinstance(arguments, dict):
+        return "error: arguments must be a JSON object"
+    try:
+        inspect.signature(type(tool).__call__).bind(tool, **arguments)
+    except TypeError as error:
+        return f"error: {error}"
+    return None
 
 
 def _listed(sources: Mapping[str, str]) -> str:

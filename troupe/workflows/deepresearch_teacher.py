@@ -1,8 +1,8 @@
 """An imperfect teacher of the research workflow: it knows the facts of a good report and spoils some of what it says.
 
-`noise` is the chance that a plan loses or distorts a question, that a query is spoiled, that another passage is cited,
-and that a report loses or miscites a statement. The critic is never spoiled: a team whose critic is incompetent learns
-to ignore it.
+`noise` is the chance that a plan loses or distorts a question, that a query is spoiled and that a report loses or
+miscites a statement, and half of it the chance that another passage is cited. The critic is never spoiled: a team
+whose critic is incompetent learns to ignore it.
 """
 
 from __future__ import annotations

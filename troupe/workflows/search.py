@@ -55,7 +55,7 @@ PROMPTS: dict[str, dict[str, str]] = {
 """System prompts: `instruct` for instruction-tuned models, `compact` for models trained on this workflow from
 scratch."""
 
-_NUMBERS = re.compile(r"\d+(?:\s*,\s*\d+)*")
+_NUMBERS = re.compile(r"\d{1,9}(?:\s*,\s*\d{1,9})*")  # int() refuses thousands of digits
 
 
 @runtime_checkable
@@ -227,6 +227,8 @@ class SearchWorkflow:
             self._pay(task, cycle, needed, final.is_correct)
         episode.outcome = Outcome.SUCCESS if final.is_correct else Outcome.FAILURE
         episode.metrics |= {"final_success": float(final.is_correct), "f1": float(final.metadata.get("f1", 0.0))}
+        said = [self._is_right(task, cycle, needed) for cycle in self._cycles if cycle.answerer is not None]
+        episode.metrics |= {"answerer_success_rate": sum(said) / len(said)} if said else {}
         if needed is not None:
             episode.metrics |= self._retrieval(needed)
 
@@ -239,9 +241,11 @@ class SearchWorkflow:
         if cycle.retriever is not None:
             cycle.retriever.reward = float(solved) if needed is None else _f1(cycle.picked, needed & found)
         if cycle.answerer is not None:
-            lacking = needed is not None and bool(needed - cycle.held_after)
-            honest = cycle.answer == UNKNOWN and lacking
+            honest = _is_honest(cycle, needed)
             cycle.answerer.reward = 1.0 if honest else self._judge(task, cycle.answer).reward
+
+    def _is_right(self, task: Task, cycle: _Cycle, needed: frozenset[str] | None) -> bool:
+        return _is_honest(cycle, needed) or self._judge(task, cycle.answer).is_correct
 
     def _retrieval(self, needed: frozenset[str]) -> dict[str, float]:
         """Success of the queries, precision and recall of the picks over this episode."""
@@ -276,6 +280,11 @@ def needed_passages(task: Task) -> frozenset[str] | None:
     """Ids of the passages that the answer rests on; None where the task does not say."""
     found: Any = task.answer.get("passages") if isinstance(task.answer, Mapping) else None
     return frozenset(map(str, found)) if found else None
+
+
+def _is_honest(cycle: _Cycle, needed: frozenset[str] | None) -> bool:
+    """Whether the answerer said that it lacks facts, and did lack one."""
+    return cycle.answer == UNKNOWN and needed is not None and bool(needed - cycle.held_after)
 
 
 def library_for(library: Library, problem: Problem, corpus: str | None) -> Library:

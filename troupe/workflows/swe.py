@@ -5,7 +5,7 @@ test on the patched tree and gives a verdict. The loop ends on that verdict, nev
 runs the same in deployment. What each agent is paid for (document 004), afterwards and by `reward` alone:
 
     analyzer    1 when it names a line that the reference fix changes
-    writer      1 when its patch applies and the hidden tests pass
+    writer      1 when its patch applies and the hidden tests pass (or what another `reward_function` pays for it)
     validator   1 when its verdict agrees with the hidden tests about the patch that it saw
 
 Every attempt is a trajectory of its own. The writer's answer is a unified diff, or the short form of one: lines
@@ -22,12 +22,13 @@ from typing import Any
 
 from troupe.agents import Reply, Team
 from troupe.episode import Message, Outcome, Problem, Task, message
-from troupe.errors import ConfigError, DataError, did_you_mean
+from troupe.errors import ConfigError, DataError
 from troupe.handles import EpisodeHandle, TrajectoryHandle
-from troupe.protocols import Tool
+from troupe.protocols import Reward, Tool
 from troupe.sandbox.listings import read_listing, read_test
 from troupe.sandbox.patches import PatchError, Tree, apply_patch, make_patch
 from troupe.workflows.math_tool import RewardFunction, answer_in
+from troupe.workflows.search import system_prompts
 
 __all__ = ["RUN", "SWEWorkflow", "as_patch", "location_in", "region"]
 
@@ -162,12 +163,7 @@ class SWEWorkflow:
     ) -> None:
         if max_refinement_iterations < 1:
             raise ConfigError(f"max_refinement_iterations must be at least 1, found {max_refinement_iterations}")
-        if isinstance(prompts, str) and prompts not in PROMPTS:
-            raise ConfigError(f"prompts={prompts!r} is not known{did_you_mean(prompts, PROMPTS)}")
-        self.prompts = PROMPTS[prompts] if isinstance(prompts, str) else prompts
-        missing = [name for name in self.agent_names if name not in self.prompts]
-        if missing:
-            raise ConfigError(f"prompts has no system prompt for the agent {missing[0]!r}")
+        self.prompts = system_prompts(prompts, PROMPTS, self.agent_names)
         self.reward_function = reward_function
         self.location_function = location_function
         self.workspace = workspace
@@ -175,7 +171,7 @@ class SWEWorkflow:
         self.max_tool_calls = max_tool_calls
         self.context_lines = context_lines
         self._attempts: list[_Attempt] = []
-        self._judged: dict[str, bool] = {}
+        self._judged: dict[str | None, Reward] = {}
         self._tool_calls = 0
 
     # ------------------------------------------------------------------------------------------ the run
@@ -261,7 +257,7 @@ class SWEWorkflow:
             attempt.analyzer.reward = float(self._located(task, attempt))
             right = self._right(task, attempt.patch)
             if attempt.writer is not None:
-                attempt.writer.reward = float(right)
+                attempt.writer.reward = self._judge(task, attempt.patch).reward
             if attempt.validator is not None:
                 attempt.validator.reward = float(attempt.verdict == ("ok" if right else "bad"))
         last = self._attempts[-1].patch if self._attempts else None
@@ -286,10 +282,11 @@ class SWEWorkflow:
         return attempt.place is not None and self.location_function(task, *attempt.place)
 
     def _right(self, task: Task, patch: str | None) -> bool:
-        if patch is None:
-            return False
+        return self._judge(task, patch).is_correct
+
+    def _judge(self, task: Task, patch: str | None) -> Reward:
         if patch not in self._judged:
-            self._judged[patch] = self.reward_function(task, patch).is_correct
+            self._judged[patch] = self.reward_function(task, patch)
         return self._judged[patch]
 
 

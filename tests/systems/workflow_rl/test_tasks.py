@@ -36,6 +36,13 @@ def prepared(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_test_set_without_training_tasks_is_held_out(prepared: Path) -> None:
+    DatasetRegistry(prepared).register_dataset("exam", [*TASKS[50:55], TASKS[0]], "held_out")
+    train, val = load_tasks(DataConfig(train="mine", val="exam", root=str(prepared)), seed=0)
+    assert {task.id for task in val} == {task.id for task in [*TASKS[50:55], TASKS[0]]}
+    assert {task.id for task in train} == {task.id for task in TASKS[1:40]}
+
+
 def test_generated_tasks_share_nothing() -> None:
     config = DataConfig(train_size=300, val_size=40, kinds={"linear": 2, "word": 1, "system": 1})
     train, val = load_tasks(config, seed=3)

@@ -76,7 +76,7 @@ def preview(trainer: AgentTrainer) -> Preview:
         (episode,) = run_episodes_sync([Job(task)], trainer.make_workflow, engine, specs, settings)
     parameters = {name: sum(p.numel() for _, p in policy.named_parameters()) for name, policy in team.policies.items()}
     size = min(config.data.train_batch_size, len(trainer.train_tasks))
-    epochs = config.trainer.total_epochs * (len(trainer.train_tasks) // size)
+    epochs = (config.trainer.total_epochs or 1) * (len(trainer.train_tasks) // size)
     return Preview(
         credit=trainer.credit_rows(),
         policies=parameters,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -163,6 +165,10 @@ def cast(config: WorkflowRLConfig, agent_names: Sequence[str], model: LanguageMo
     agents = _agent_map(config.policies, agent_names)
     trained = _trained(config.policies, agent_names)
     model.use_exact_attention(config.model.exact_attention)
+    model.compiled = config.model.compile
+    compiler = os.environ.get("CXX", "g++")
+    if model.compiled and model.device.type == "cpu" and shutil.which(compiler) is None:
+        raise ConfigError(f"model.compile=true needs a C++ compiler on the CPU, and there is no {compiler!r}")
     policies = {name: _policy(config, name, i, model) for i, name in enumerate(dict.fromkeys(agents.values()))}
     return Cast(policies, agents, trained)
 

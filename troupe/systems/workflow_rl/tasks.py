@@ -16,6 +16,8 @@ from troupe.tasks.datasets import DatasetRegistry
 from troupe.tasks.generator import BaseTaskGenerator
 from troupe.tasks.splits import disjoint, fingerprint
 
+Split = Literal["train", "held_out"]
+
 __all__ = ["load_tasks", "permuted", "practised", "without_overlong"]
 
 
@@ -24,9 +26,10 @@ def load_tasks(config: DataConfig, seed: int) -> tuple[list[Task], list[Task]]:
 
     Raises DataError for an empty or unknown data set.
     """
-    train, val = _load(config.train, config, seed)
-    if config.val is not None and config.val != config.train:
-        val = _load(config.val, config, seed)[1]
+    if config.val is None or config.val == config.train:
+        train, val = _load(config.train, config, seed, ("train", "held_out"))
+    else:
+        (train,), (val,) = _load(config.train, config, seed, ("train",)), _load(config.val, config, seed, ("held_out",))
         held = {task.id for task in val}
         train = [task for task in train if task.id not in held]
     train = list({task.id: task for task in train}.values())
@@ -37,9 +40,11 @@ def load_tasks(config: DataConfig, seed: int) -> tuple[list[Task], list[Task]]:
     return train, val
 
 
-def _load(name: str, config: DataConfig, seed: int) -> tuple[list[Task], list[Task]]:
+def _load(name: str, config: DataConfig, seed: int, splits: Sequence[Split]) -> list[list[Task]]:
+    """The splits that are asked for; a data set need not have the others."""
     if name in GENERATORS:
-        return _generated(GENERATORS[name], config, seed)
+        generated = dict(zip(("train", "held_out"), _generated(GENERATORS[name], config, seed), strict=True))
+        return [generated[split] for split in splits]
     registry = DatasetRegistry(Path(config.root))
     if name not in registry.names():
         raise DataError(
@@ -48,10 +53,10 @@ def _load(name: str, config: DataConfig, seed: int) -> tuple[list[Task], list[Ta
         )
     rng = random.Random(seed)
     parts = []
-    for split, size in (("train", config.train_size), ("held_out", config.val_size)):
+    for split in splits:
         rows = registry.load_dataset(name, split)
-        parts.append(rng.sample(rows, min(size, len(rows))))
-    return parts[0], parts[1]
+        parts.append(rng.sample(rows, min(config.train_size if split == "train" else config.val_size, len(rows))))
+    return parts
 
 
 def _generated(generator: type[BaseTaskGenerator], config: DataConfig, seed: int) -> tuple[list[Task], list[Task]]:

@@ -34,6 +34,7 @@ from troupe.training.evaluation import Report
 from troupe.training.learner import Learner, OptimizerGroup, adamw, cosine_with_warmup
 from troupe.training.objectives import Meter, critic_values, language_policy, recomputed_logprobs
 from troupe.training.rollout import Job, RolloutSettings, run_episodes_sync
+from troupe.workflows.single_agent import SingleAgentWorkflow
 
 __all__ = ["AgentTrainer", "TrainResult"]
 
@@ -60,6 +61,10 @@ class AgentTrainer:
     noise=, seed=)` demonstrates a workflow of one's own for supervised fine-tuning: called with a `GenerationRequest`
     it returns what the agent says, and its `can_teach(task)` says which tasks it knows. The folder
     `trainer.default_local_dir` holds the whole run and is what a second call continues.
+
+    `agent_class` and `env_class`, with `agent_args` and `env_args`, train a single agent in an environment (see
+    `troupe.SingleAgentWorkflow`, which such a run is loaded with) in place of a workflow class. Raises ConfigError for
+    one without the other, and for both ways at once.
     """
 
     def __init__(
@@ -70,9 +75,16 @@ class AgentTrainer:
         train_dataset: Sequence[Task] | None = None,
         val_dataset: Sequence[Task] | None = None,
         *,
+        agent_class: Callable[..., Any] | None = None,
+        env_class: Callable[..., Any] | None = None,
+        agent_args: Mapping[str, Any] | None = None,
+        env_args: Mapping[str, Any] | None = None,
         teacher_class: type[Any] | None = None,
         progress: Progress | None = None,
     ) -> None:
+        single = {"agent_class": agent_class, "env_class": env_class, "agent_args": agent_args, "env_args": env_args}
+        if any(part is not None for part in single.values()):
+            workflow_class, workflow_args = _single_agent(workflow_class, workflow_args, single)
         self.config = _as_config(config)
         torch.set_num_threads(self.config.trainer.threads)
         self.folder = Path(self.config.trainer.default_local_dir)
@@ -328,7 +340,7 @@ class AgentTrainer:
             else {}
         )
         self.collector = Collector(config, self.practice, self.make_workflow, self.engine)
-        epochs = config.trainer.total_epochs * self.collector.updates_per_epoch
+        epochs = (config.trainer.total_epochs or 1) * self.collector.updates_per_epoch
         self.total_updates = config.trainer.total_steps if config.trainer.total_steps is not None else epochs
         self.tracker = Tracker(
             self.folder, config.trainer.logger, project=config.trainer.project_name,
@@ -441,6 +453,22 @@ class AgentTrainer:
         self.tracker.close()
         tensors = {f"{name}.{key}": value for name, p in self.policies.items() for key, value in p.state().items()}
         return TrainResult(self.folder, self.update, parameter_hash(tensors), reports)
+
+
+def _single_agent(
+    workflow_class: type[Any] | None, workflow_args: Mapping[str, Any] | None, parts: Mapping[str, Any]
+) -> tuple[type[Any], dict[str, Any]]:
+    """The workflow class and arguments that an agent class and an environment class stand for."""
+    missing = [name for name in ("agent_class", "env_class") if parts[name] is None]
+    if missing:
+        given = next(name for name, part in parts.items() if part is not None)
+        raise ConfigError(f"AgentTrainer was given {given} without {missing[0]}; a single agent needs both classes")
+    if workflow_class is not None:
+        raise ConfigError(
+            "AgentTrainer was given workflow_class and agent_class; pass workflow_class for a team, or agent_class "
+            "with env_class for a single agent"
+        )
+    return SingleAgentWorkflow, {**(workflow_args or {}), **{name: part for name, part in parts.items() if part}}
 
 
 def _as_config(config: Any) -> WorkflowRLConfig:
