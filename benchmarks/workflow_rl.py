@@ -42,7 +42,7 @@ from troupe.episode import Outcome, Problem, Task, message
 from troupe.errors import MissingExtra
 from troupe.handles import EpisodeHandle
 from troupe.models.config import ModelConfig, TinyConfig
-from troupe.models.language import Policy, build_tiny, load_language_model
+from troupe.models.language import LanguageModel, Policy, build_tiny, load_language_model
 from troupe.protocols import GenerationRequest
 from troupe.systems.workflow_rl import AgentTrainer, sft, state
 from troupe.tasks.math import MathProblemGenerator
@@ -112,9 +112,14 @@ def teacher(tasks: Sequence[Task], seed: int) -> Callable[[GenerationRequest], s
     return respond
 
 
-def start_model(seed: int) -> Path:
-    """A folder with the embedded model after supervised fine-tuning; made once per seed and settings."""
-    settings = json.dumps([seed, NOISE, SFT.model_dump(mode="json"), TinyConfig().model_dump(mode="json")])
+def start_model(
+    seed: int,
+    workflow: Callable[[Callable[[Task, str], float]], Any] = OneCall,
+    teach: Callable[[Sequence[Task], int], Callable[[GenerationRequest], str]] = teacher,
+) -> Path:
+    """A folder with the embedded model after supervised fine-tuning; made once per seed, workflow and settings."""
+    name = "" if workflow is OneCall else getattr(workflow, "__name__", "")
+    settings = json.dumps([seed, NOISE, SFT.model_dump(mode="json"), TinyConfig().model_dump(mode="json"), name])
     digest = hashlib.blake2b(settings.encode(), digest_size=6).hexdigest()
     folder = Path(tempfile.gettempdir()) / f"troupe-benchmark-{digest}"
     if (folder / "config.json").exists():
@@ -122,7 +127,7 @@ def start_model(seed: int) -> Path:
     tasks = word_problems(2048, seed + 1)
     policy = Policy("start", build_tiny([f"{t.prompt} {t.solution['plan'][0]}" for t in tasks], TinyConfig(), seed))
     episodes = sft.demonstrate(
-        tasks, lambda: OneCall(pay), teacher(tasks, seed), policy, seed=seed, max_prompt=TinyConfig().max_positions
+        tasks, lambda: workflow(pay), teach(tasks, seed), policy, seed=seed, max_prompt=TinyConfig().max_positions
     )
     with tempfile.TemporaryDirectory() as scratch:
         sft.fine_tune(
@@ -153,7 +158,16 @@ class Pass:
         return cls((len(ticks) - 1) * SAMPLES / (ticks[-1] - ticks[0]), statistics.fmean(rewards), learned)
 
 
-def troupe_pass(start: Path, tasks: Sequence[Task], seed: int, *, every_row: bool = False, share: bool = True) -> Pass:
+def troupe_pass(
+    start: Path,
+    tasks: Sequence[Task],
+    seed: int,
+    *,
+    workflow: type[Any] = OneCall,
+    reward: Callable[[Task, str], float] = pay,
+    every_row: bool = False,
+    share: bool = True,
+) -> Pass:
     """`AgentTrainer` on one agent, GRPO."""
     ticks: list[float] = []
     seen: list[Mapping[str, float]] = []
@@ -183,13 +197,22 @@ def troupe_pass(start: Path, tasks: Sequence[Task], seed: int, *, every_row: boo
                 "default_local_dir": folder,
             },
         }
-        AgentTrainer(OneCall, {"pay": pay}, config, tasks, tasks[:1], progress=progress).train()
+        AgentTrainer(workflow, {"pay": reward}, config, tasks, tasks[:1], progress=progress).train()
     skipped = sum(metrics.get("rollout/rows_without_signal", 0.0) for metrics in seen) / (len(seen) * SAMPLES)
     return Pass.between(ticks, [metrics["reward/solver/mean"] for metrics in seen], 1.0 - skipped)
 
 
-def trl_pass(start: Path, tasks: Sequence[Task], seed: int) -> Pass:
-    """TRL's GRPOTrainer. Two of its optimiser steps are one update: `steps_per_generation=2`."""
+def trl_pass(
+    start: Path,
+    tasks: Sequence[Task],
+    seed: int,
+    *,
+    reward: Callable[[Task, str], float] = pay,
+    rollout: Callable[[LanguageModel], Callable[[Any, Any], dict[str, Any]]] | None = None,
+    longest: int = NEW_TOKENS,
+) -> Pass:
+    """TRL's GRPOTrainer. Two of its optimiser steps are one update: `steps_per_generation=2`. `rollout(model)` is its
+    `rollout_func`, whose `said` is what is paid."""
     try:
         from datasets import Dataset
         from transformers import PrinterCallback, TrainerCallback
@@ -206,10 +229,10 @@ def trl_pass(start: Path, tasks: Sequence[Task], seed: int) -> Pass:
             if state.global_step % (SAMPLES // MINIBATCH) == 0:
                 ticks.append(time.process_time())
 
-    def reward(completion_ids: list[list[int]], task: list[str], **_: Any) -> list[float]:
+    def paid_by(completion_ids: list[list[int]], task: list[str], said: Any = None, **_: Any) -> list[float]:
         # TRL's own texts lack special tokens; the ids have everything.
-        texts = [model.format.decode(ids) for ids in completion_ids]
-        paid = [pay(by_id[name], text) for name, text in zip(task, texts, strict=True)]
+        texts = said or [model.format.decode(ids) for ids in completion_ids]
+        paid = [reward(by_id[name], text) for name, text in zip(task, texts, strict=True)]
         rewards.extend(paid)
         return paid
 
@@ -219,17 +242,18 @@ def trl_pass(start: Path, tasks: Sequence[Task], seed: int) -> Pass:
             per_device_train_batch_size=MINIBATCH, gradient_accumulation_steps=1,
             steps_per_generation=SAMPLES // MINIBATCH, num_generations=GROUP,
             max_steps=len(tasks) // PROMPTS * (SAMPLES // MINIBATCH),
-            max_completion_length=NEW_TOKENS, temperature=1.0, top_k=0, beta=0.0, epsilon=0.2, epsilon_high=0.28,
+            max_completion_length=longest, temperature=1.0, top_k=0, beta=0.0, epsilon=0.2, epsilon_high=0.28,
             learning_rate=LEARNING_RATE, lr_scheduler_type="constant", max_grad_norm=1.0,
             logging_steps=1000, report_to=[], save_strategy="no", disable_tqdm=True,
         )  # fmt: skip
         trainer = GRPOTrainer(
             model=model.network,
-            reward_funcs=reward,
+            reward_funcs=paid_by,
             args=config,
             train_dataset=Dataset.from_list([{"prompt": [message("user", t.prompt)], "task": t.id} for t in tasks]),
             processing_class=model.tokenizer,
             callbacks=[Clock()],
+            **({} if rollout is None else {"rollout_func": rollout(model)}),
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -271,26 +295,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--updates", type=int, default=4, help="timed updates of a pass")
-    parser.add_argument("--rounds", type=int, default=2, help="passes of each contestant (the first gets one more)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    transformers.utils.logging.disable_progress_bar()
-    start = start_model(options.seed)
-    tasks = word_problems(PROMPTS * (options.updates + 1), options.seed)
-    passes = alternate(
-        {
-            "troupe": lambda: troupe_pass(start, tasks, options.seed),
-            "trl": lambda: trl_pass(start, tasks, options.seed),
-            "troupe, every row": lambda: troupe_pass(start, tasks, options.seed, every_row=True),
-            "troupe, unshared": lambda: troupe_pass(start, tasks, options.seed, every_row=True, share=False),
-        },
-        options.rounds,
-    )
+def conclude(passes: Mapping[str, Sequence[Pass]], path: Path | None) -> None:
+    """Prints medians and ratios to TRL, and writes them to `path`."""
     figures: dict[str, Any] = {"machine": machine(), "ratio": {}, "rate": {}, "reward": {}}
     print(f"machine: {figures['machine']}")
     for name, found in passes.items():
@@ -306,9 +312,37 @@ def main() -> None:
             continue
         ratio = figures["ratio"][name] = ratios(passes[name], passes["trl"])
         print(f"{name} / trl: {ratio['median']:.2f} (min {ratio['min']:.2f}, max {ratio['max']:.2f} over passes)")
-    if options.json is not None:
+    if path is not None:
         figures["passes"] = {name: [asdict(p) for p in found] for name, found in passes.items()}
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        path.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def parsed_options(doc: str) -> argparse.Namespace:
+    """The command line of both comparisons; one thread from here on."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--updates", type=int, default=4, help="timed updates of a pass")
+    parser.add_argument("--rounds", type=int, default=2, help="passes of each contestant (the first gets one more)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parsed_options(__doc__)
+    start = start_model(options.seed)
+    tasks = word_problems(PROMPTS * (options.updates + 1), options.seed)
+    passes = alternate(
+        {
+            "troupe": lambda: troupe_pass(start, tasks, options.seed),
+            "trl": lambda: trl_pass(start, tasks, options.seed),
+            "troupe, every row": lambda: troupe_pass(start, tasks, options.seed, every_row=True),
+            "troupe, unshared": lambda: troupe_pass(start, tasks, options.seed, every_row=True, share=False),
+        },
+        options.rounds,
+    )
+    conclude(passes, options.json)
 
 
 if __name__ == "__main__":
