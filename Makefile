@@ -50,6 +50,7 @@ docs: docs-packages
 
 bench: dev-packages
 	$(BIN)/python benchmarks/workflow_rl.py
+	$(BIN)/python benchmarks/multi_turn.py
 
 clean:
 	rm -rf site dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov

@@ -34,6 +34,12 @@ MODES: dict[str, dict[str, Any]] = {
     "Muon": {"sft__optimizer": "muon", "sft__lr": 0.01},
     "half precision": {"model__dtype": "bfloat16"},
     "mixed precision": {"trainer__use_amp": "true"},
+    "loss scaling": {"trainer__use_amp": "true", "trainer__amp_dtype": "fp16"},
+    "recomputed activations": {"model__gradient_checkpointing": "true", "trainer__gradient_accumulation_steps": 2},
+    "KL in the reward": {"algorithm__kl_beta": 0.1, "algorithm__kl_in": "reward"},
+    "importance weights": {"algorithm__importance": "sequence"},
+    "dynamic sampling": {"rollout__filter_groups": "true", "rollout__oversample": 1.5},
+    "an algorithm per agent": {"algorithm__agents": "{editor: {adv_estimator: rae, loss: cispo}}"},
     "rare checkpoints": {"trainer__save_freq": 3, "trainer__val_before_train": "false"},
 }
 
@@ -90,6 +96,17 @@ def test_kill_in_each_mode(launch: Launcher, tmp_path: Path, mode: str) -> None:
     phase = "sft" if mode == "Muon" else random.Random(mode).choice(["rollout", "update"])
     killed_and_resumed(launch, cut, phase, 4, 0.0)  # in the second phase of mode=separate
     assert differences(tmp_path / "whole", tmp_path / "cut") == []
+
+
+@pytest.mark.parametrize("phase", ["rollout", "update"])
+def test_kill_without_a_barrier(launch: Launcher, tmp_path: Path, phase: str) -> None:
+    """What is under way at a checkpoint begins anew, so only the books are exact: no update and no episode twice."""
+    argv = letters(tmp_path, rollout__mode="async", rollout__max_staleness=2)
+    killed_and_resumed(launch, argv, phase, 3, 0.0)
+    updates = [row["step"] for row in lines_of(tmp_path / "metrics.jsonl") if "actor/entropy" in row]
+    assert updates == [1, 2, 3, 4]
+    names = [episode["id"] for episode in lines_of(tmp_path / "episodes.jsonl")]
+    assert len(names) == len(set(names)) >= 4 * 2 * 4
 
 
 def test_the_whole_command_in_processes_of_its_own(finished: Path, tmp_path: Path) -> None:
