@@ -88,7 +88,7 @@ def test_right_at_once(play: Any) -> None:
         "final_success": 1.0,
     }  # fmt: skip
     asked = episode.of("generator")[0].steps[0].observation
-    assert [m["content"] for m in asked] == ["write", f"{PROMPT}\nf(4)==14\nf(0)==2"]
+    assert [m["content"] for m in asked] == ["write", f"f(4)==14\nf(0)==2\n{PROMPT}"]
     looked, concluded = episode.of("test_runner")[0].steps
     assert looked.observation[1]["content"] == f"{PROMPT}\nProgram:\n{RIGHT}"
     assert [m["content"] for m in concluded.observation] == ["f(4)==14 gives 14\nf(0)==2 gives 2"]
@@ -110,7 +110,7 @@ def test_wrong_twice_then_repaired(play: Any) -> None:
     }  # fmt: skip
     assert set(episode.metrics) == SIX
     asked = episode.of("refiner")[1].steps[0].observation[1]["content"]
-    assert asked.endswith(f"Program:\n{SECOND_FAILS}\nTests: 2: it gives 0")
+    assert asked == f"Program:\n{SECOND_FAILS}\nTests: 2: it gives 0\nf(4)==14\nf(0)==2\n{PROMPT}"
 
 
 def test_a_reward_function_may_pay_in_part(play: Any, tools: dict[str, Any]) -> None:
@@ -152,7 +152,7 @@ def test_without_a_program_nothing_is_run_and_the_refiner_may_still_write_one(pl
     episode = play(generator=["I cannot"], test_runner=[RUN, said("ok")], refiner=[said(RIGHT)])
     assert episode.outcome is Outcome.SUCCESS
     assert paid(episode) == {"generator": [0.0], "test_runner": [1.0], "refiner": [1.0]}
-    assert episode.of("refiner")[0].steps[0].observation[1]["content"].endswith("Program:\nnone\nTests: failed")
+    assert episode.of("refiner")[0].steps[0].observation[1]["content"].startswith("Program:\nnone\nTests: failed\n")
 
 
 def test_a_test_runner_that_only_calls_has_said_nothing(play: Any) -> None:
@@ -210,7 +210,7 @@ def test_programs_that_read_their_input(play: Any) -> None:
     script = {"test_runner": [RUN, said("1"), RUN, said("ok")], "refiner": [said(right)]}
     episode = play(task, generator=[said("print(6)")], **script)
     assert paid(episode) == {"generator": [0.0], "test_runner": [1.0, 1.0], "refiner": [1.0]}
-    assert episode.of("generator")[0].steps[0].observation[1]["content"] == "Square.\ninput:\n3\noutput:\n9"
+    assert episode.of("generator")[0].steps[0].observation[1]["content"] == "input:\n3\noutput:\n9\nSquare."
     assert episode.of("test_runner")[0].steps[1].observation[0]["content"] == "input:\n3\noutput:\n9 gives 6"
 
 

@@ -145,7 +145,7 @@ class DeepCoderWorkflow:
             version = self._versions[-1]
             if not work.cases or await self._passes(agents, work, version):
                 break
-            asked = f"{work.text}\nProgram:\n{version.program or 'none'}\nTests: {version.diagnosis or 'failed'}"
+            asked = f"Program:\n{version.program or 'none'}\nTests: {version.diagnosis or 'failed'}\n{work.text}"
             self._versions.append(await self._write(agents, "refiner", asked))
         agents.episode.metadata["answer"] = self._versions[-1].program
         refinements = float(len(self._versions) - 1)
@@ -237,7 +237,7 @@ def _says(diagnosis: str | None) -> str | None:
 def _assignment(problem: Problem) -> _Assignment:
     entry, cases = public_tests(problem)
     shown = [case_text(entry or "f", case) for case in cases] if problem.data.get("public") else []
-    text = "\n".join([problem.prompt, *shown])
+    text = "\n".join([*shown, problem.prompt])  # what has to be copied stands next to the reply
     return _Assignment(
         problem.prompt, text, entry or entry_of(problem.prompt), cases, str(problem.data.get("setup", ""))
     )
