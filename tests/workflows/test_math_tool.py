@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.sandboxes import sandbox  # noqa: F401  (fixture)
 from troupe.agents import AgentSpec
 from troupe.engines.local import LocalEngine
 from troupe.engines.scripted import ScriptedEngine
@@ -17,8 +18,10 @@ from troupe.episode import Episode, Outcome, Sampling, Task
 from troupe.errors import ConfigError
 from troupe.models.language import Policy
 from troupe.rewards.math import math_reward_fn
+from troupe.sandbox import Sandbox
 from troupe.tasks.math import MathProblemGenerator
 from troupe.tools.calculator import Calculator
+from troupe.tools.python import PythonTool
 from troupe.training.rollout import Job, RolloutSettings, run_episodes_sync
 from troupe.workflows.math_tool import PROMPTS, MathToolWorkflow, plan_value
 
@@ -57,6 +60,21 @@ def said(answer: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- branches
+
+
+def test_python_beside_the_calculator(play: Any, sandbox: Sandbox) -> None:  # noqa: F811
+    """A call that names its tool reaches it; one that does not is the calculator's."""
+    program = '<tool_call>{"name": "python", "arguments": {"code": "print((20-5)//3)"}}</tool_call>'
+    python = {"python_tool": PythonTool(lambda: sandbox), "use_python": True}
+    script = {"analyzer": [RIGHT_PLAN], "executor": [program, "<call>15/3</call>", said("5")], "verifier": [said("ok")]}
+    episode = play(arguments=python, **script)
+    told = [m for step in episode.of("executor")[0].steps for m in step.observation if m["role"] == "tool"]
+    assert [(m["name"], m["content"]) for m in told] == [("python", "5"), ("calculator", "5")]
+    assert episode.outcome is Outcome.SUCCESS and episode.metrics["tool_calls"] == 2
+    without = play(arguments={**python, "use_python": False}, **script)
+    assert without.of("executor")[0].steps[1].observation[-1]["content"] == "error: there is no tool 'python'"
+    with pytest.raises(ConfigError, match="use_python=true needs python_tool"):
+        make(use_python=True)
 
 
 def test_right_at_once(play: Any) -> None:

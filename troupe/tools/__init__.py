@@ -3,14 +3,16 @@ of its arguments, and an answer in text that begins with `error` where the call 
 one line in `TOOLS`."""
 
 from troupe.tools.calculator import Calculator
+from troupe.tools.python import PythonTool
 from troupe.tools.run_tests import RunTests
 from troupe.tools.search import CiteTool, ReadTool, SearchTool
 
-__all__ = ["TOOLS", "Calculator", "CiteTool", "ReadTool", "RunTests", "SearchTool"]
+__all__ = ["TOOLS", "Calculator", "CiteTool", "PythonTool", "ReadTool", "RunTests", "SearchTool"]
 
 TOOLS = {
     "calculator": Calculator,
     "cite": CiteTool,
+    "python": PythonTool,
     "read": ReadTool,
     "run_tests": RunTests,
     "search": SearchTool,

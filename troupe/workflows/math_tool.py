@@ -79,7 +79,8 @@ class MathToolWorkflow:
     """The math team of document 004.
 
     `max_refinement_iterations` bounds the analyzer -> executor -> verifier cycles, `max_tool_calls` the turns of an
-    agent that calls the calculator; `prompts` is `instruct`, `compact` or a mapping of agent to system prompt.
+    agent that calls its tools: the calculator and, with `use_python`, `python_tool`, which runs programs. `prompts` is
+    `instruct`, `compact` or a mapping of agent to system prompt.
     """
 
     agent_names = ("analyzer", "executor", "verifier")
@@ -98,6 +99,8 @@ class MathToolWorkflow:
         max_refinement_iterations: int = 3,
         max_tool_calls: int = 6,
         prompts: str | Mapping[str, str] = "instruct",
+        python_tool: Tool | None = None,
+        use_python: bool = False,
     ) -> None:
         if max_refinement_iterations < 1:
             raise ConfigError(f"max_refinement_iterations must be at least 1, found {max_refinement_iterations}")
@@ -107,13 +110,15 @@ class MathToolWorkflow:
         missing = [name for name in self.agent_names if name not in self.prompts]
         if missing:
             raise ConfigError(f"prompts has no system prompt for the agent {missing[0]!r}")
+        if use_python and python_tool is None:
+            raise ConfigError("use_python=true needs python_tool, such as PythonTool(lambda: Sandbox())")
         self.reward_function = reward_function
-        self.calculator = calculator
+        self.tools = [calculator, *([python_tool] if use_python and python_tool is not None else [])]
         self.max_refinement_iterations = max_refinement_iterations
         self.max_tool_calls = max_tool_calls
         self._attempts: list[_Attempt] = []
         self._judged: dict[str, bool] = {}
-        self._results: list[str] = []  # what the calculator answered
+        self._results: list[str] = []  # what the tools answered
 
     # ------------------------------------------------------------------------------------------ the run
 
@@ -147,7 +152,7 @@ class MathToolWorkflow:
 
     async def _use_tool(self, agents: Team, name: str, question: str) -> str | None:
         opening = [message("system", self.prompts[name]), message("user", question)]
-        reply, conversation = await agents[name].act(opening, [self.calculator], max_turns=self.max_tool_calls)
+        reply, conversation = await agents[name].act(opening, self.tools, max_turns=self.max_tool_calls)
         self._results += [str(said["content"]) for said in conversation if said["role"] == "tool"]
         return answer_in(reply)
 

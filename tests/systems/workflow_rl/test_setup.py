@@ -127,7 +127,7 @@ def test_the_credit_table_of_the_math_team() -> None:
 def test_workflows_receive_their_reward_and_tools() -> None:
     make = make_workflow_factory(MathToolWorkflow, {"max_refinement_iterations": 7}, "math_tool")
     first, second = make(), make()
-    assert first is not second and first.max_refinement_iterations == 7 and first.calculator(expression="1+1") == "2"
+    assert first is not second and first.max_refinement_iterations == 7 and first.tools[0](expression="1+1") == "2"
 
 
 def test_arguments_that_do_not_fit() -> None:

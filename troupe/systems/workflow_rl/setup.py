@@ -26,6 +26,7 @@ from troupe.systems.workflow_rl.config import PolicyConfig, WorkflowRLConfig
 from troupe.tasks.corpora import load_corpus
 from troupe.tools.calculator import Calculator
 from troupe.tools.files import Workspace
+from troupe.tools.python import PythonTool
 from troupe.tools.run_tests import RunTests
 from troupe.tools.search import CiteTool, ReadTool, SearchTool
 from troupe.training.credit import CreditRow, credit_table
@@ -44,6 +45,10 @@ def shared_sandbox() -> Remembered:
 
 def _math() -> dict[str, Any]:
     return {"reward_function": math_reward_fn, "calculator": Calculator()}
+
+
+def _math_with_python() -> dict[str, Any]:
+    return {**_math(), "python_tool": PythonTool(shared_sandbox)}
 
 
 def _deepcoder() -> dict[str, Any]:
@@ -73,7 +78,7 @@ DEFAULT_ARGS: dict[str, Callable[[], dict[str, Any]]] = {
     "deepcoder": _deepcoder,
     "deepresearch": _deepresearch,
     "math_solo": _math,
-    "math_tool": _math,
+    "math_tool": _math_with_python,
     "search": _search,
     "swe": _swe,
 }
