@@ -24,7 +24,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from arms import in_processes
 
-from troupe.maths.statistics import mean_interval, paired_difference
+from troupe.maths.statistics import mean_interval
 
 TEAMS = {
     "math_tool": "demo",
@@ -56,12 +56,10 @@ def one(arm: str, seed: int, folder: Path) -> None:
     kinds = GATED.get(team)
     reports = {str(update): report for update, report in sorted(result.reports.items())}
     first, *_, last = reports.values()
-    before, after = ({s.task: s.rate for s in r.scores if kinds is None or s.kind in kinds} for r in (first, last))
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     found = {
         "curve": {update: report.success(kinds).mean for update, report in reports.items()},
-        "tasks": len(after),
-        "gain": paired_difference([before[t] for t in after], list(after.values())).mean,
+        "tasks": sum(kinds is None or score.kind in kinds for score in last.scores),
         "by_kind": {kind: [r.success((kind,)).mean for r in (first, last)] for kind in last.kinds()},
         "rewards": {
             name.split("/")[1]: [first.metrics[name], last.metrics[name]]
@@ -77,22 +75,26 @@ def one(arm: str, seed: int, folder: Path) -> None:
 
 
 def _load(arm: str, seeds: Sequence[int], folder: Path) -> list[dict[str, Any]]:
-    return [json.loads((folder / f"{arm}-{seed}.json").read_text()) for seed in seeds]
+    """Results of an arm, for the seeds that it was run with."""
+    files = [folder / f"{arm}-{seed}.json" for seed in seeds]
+    return [json.loads(file.read_text()) for file in files if file.exists()]
 
 
 def table(arms: Sequence[str], seeds: Sequence[int], folder: Path) -> str:
-    """Markdown. Gains in points with Student's 95 % interval over seeds; seconds are means over seeds."""
+    """Markdown. Gains in points, with Student's 95 % interval over several seeds; seconds are means over seeds."""
     lines = [
         "| arm | held-out tasks | before, per seed | after, per seed | gain [95 % over seeds] | wall s | CPU-s |",
         "|---|---|---|---|---|---|---|",
     ]
     for arm in arms:
         runs = _load(arm, seeds, folder)
+        if not runs:
+            continue
         curves = [list(run["curve"].values()) for run in runs]
-        gain = mean_interval([100 * run["gain"] for run in runs])
+        gain = mean_interval([100 * (curve[-1] - curve[0]) for curve in curves])
         cells = [arm, str(runs[0]["tasks"])]
         cells += [", ".join(f"{100 * curve[end]:.1f}" for curve in curves) for end in (0, -1)]
-        cells.append(f"{gain.mean:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]")
+        cells.append(f"{gain.mean:+.1f}" + (f" [{gain.low:+.1f}, {gain.high:+.1f}]" if len(runs) > 1 else ""))
         for clock in ("wall_seconds", "cpu_seconds"):
             known = [run[clock] for run in runs if run[clock] is not None]
             cells.append(f"{sum(known) / len(known):.0f}" if known else "not recorded")
@@ -109,7 +111,7 @@ LABELS = {"": "as it is", "answers": "answers permuted", "prompts": "prompts per
 
 def picture(arms: Sequence[str], seeds: Sequence[int], folder: Path) -> str:
     """SVG: one panel per team, one line per seed and arm, held-out success over updates."""
-    teams = [team for team in TEAMS if team in arms]
+    teams = [team for team in TEAMS if any(_load(arm, seeds, folder) for arm in arms if arm.partition("-")[0] == team)]
     step = WIDTH + LEFT + 14
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {step * len(teams)} {HEIGHT + TOP + 44}" '
@@ -128,7 +130,7 @@ def picture(arms: Sequence[str], seeds: Sequence[int], folder: Path) -> str:
 
 def _panel(team: str, arms: Sequence[str], seeds: Sequence[int], folder: Path, left: int) -> list[str]:
     runs = [(arm.partition("-")[2], run["curve"]) for arm in arms for run in _load(arm, seeds, folder)]
-    last = max(int(update) for _, curve in runs for update in curve)
+    last = max([1, *(int(update) for _, curve in runs for update in curve)])
     parts = [f'<text x="{left}" y="{TOP - 10}" font-weight="bold">{team}</text>']
     for percent in (0, 50, 100):
         y = TOP + HEIGHT * (1 - percent / 100)
@@ -151,12 +153,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/teams"))
     parser.add_argument("--plot", type=Path, default=None, help="also draw the curves into this SVG file")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--show", action="store_true", help="run nothing; show what there is")
     parser.add_argument("--one", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         one(arguments.one[0], int(arguments.one[1]), arguments.folder)
         return
-    in_processes(__file__, [(arm, seed) for seed in arguments.seeds for arm in arguments.arms], arguments)
+    if not arguments.show:
+        in_processes(__file__, [(arm, seed) for seed in arguments.seeds for arm in arguments.arms], arguments)
     print(table(arguments.arms, arguments.seeds, arguments.folder))
     if arguments.plot is not None:
         arguments.plot.write_text(picture(arguments.arms, arguments.seeds, arguments.folder))
