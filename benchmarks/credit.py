@@ -7,7 +7,7 @@ with one symbol. Twice per task: first the target is a letter, then it is what a
 doer's answer is looked up in another Latin square, and both squares have to be learned. The guide is paid when it said
 a symbol and the answer fits the target; the doer is paid when the answer fits what it was told. Held-out tasks hold
 combinations of letters in the second round that no training task holds. Before reinforcement learning every arm
-imitates a teacher that says a random symbol in seven of ten replies.
+imitates a teacher that says a random symbol in half of its replies.
 
 Arms, after "Stronger-MAS" (Zhao et al. 2025, arXiv:2510.11062, table 3): one agent that sees everything, without and
 with a symbol to think in; each role trained alone beside an untrained partner and then put together; both trained
@@ -36,8 +36,8 @@ from arms import in_processes
 from troupe import AgentTrainer, Outcome, Task, message
 from troupe.maths.statistics import mean_interval
 
-SYMBOLS = "ABCDEF"
-UPDATES = 120
+SYMBOLS = "ABCDE"
+UPDATES = 100
 
 
 def _latin_square(rng: random.Random) -> dict[tuple[str, str], str]:
@@ -105,7 +105,7 @@ class Relay:
 
 
 class Alone:
-    """One agent that sees the target and the letter; `thoughts` symbols may stand before its answer."""
+    """One agent that sees the target and the letter; what stands before the last symbol of its reply is thought."""
 
     agent_names: ClassVar[tuple[str, ...]] = ("solver",)
     credit: ClassVar[dict[str, str]] = {"solver": "1 a round if its answer is right"}
@@ -207,9 +207,9 @@ def _config(arm: Arm, seed: int, folder: Path) -> dict[str, Any]:
         "data": {"train_batch_size": 32, "max_response_length": arm.teacher.tokens, "max_prompt_length": 32},
         "model": {"tiny": {"hidden_size": 64, "layers": 2, "heads": 2, "kv_heads": 1, "intermediate_size": 128}},
         "rollout": {"n": 8},
-        "algorithm": {"adv_estimator": "grpo", "group": "by_agent_turn", "gamma": 0.0, "mini_batch_size": 1024},
-        "optim": {"lr": 3e-4},
-        "sft": {"steps": 200, "batch_size": 32, "lr": 5e-3, "optimizer": "muon", "noise": 0.7},
+        "algorithm": {"adv_estimator": "grpo", "group": "by_agent_turn", "gamma": 0.0, "mini_batch_size": 256},
+        "optim": {"lr": 6e-4},
+        "sft": {"steps": 200, "batch_size": 32, "lr": 5e-3, "optimizer": "muon", "noise": 0.5},
         "policies": {},
         "trainer": {
             "total_steps": UPDATES, "test_freq": 10, "save_freq": UPDATES, "micro_batch_tokens": 16384,

@@ -136,13 +136,13 @@ def _panel(team: str, arms: Sequence[str], seeds: Sequence[int], folder: Path, l
         y = TOP + HEIGHT * (1 - percent / 100)
         parts.append(f'<path d="M{left} {y}h{WIDTH}" stroke="#ddd"/>')
         parts.append(f'<text x="{left - 4}" y="{y + 3}" text-anchor="end" fill="#555">{percent} %</text>')
-    for update in (0, last):
-        x = left + WIDTH * update / last
-        parts.append(f'<text x="{x}" y="{TOP + HEIGHT + 14}" text-anchor="middle" fill="#555">{update}</text>')
+    for x, label in ((left, "0"), (left + WIDTH / 2, "update"), (left + WIDTH, str(last))):
+        parts.append(f'<text x="{x}" y="{TOP + HEIGHT + 14}" text-anchor="middle" fill="#555">{label}</text>')
     for control, curve in runs:
         points = [(left + WIDTH * int(u) / last, TOP + HEIGHT * (1 - rate)) for u, rate in curve.items()]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{COLOURS[control]}" stroke-width="1.6"/>')
+        dash = ' stroke-dasharray="4 3"' if control == "prompts" else ""  # both controls often run along the bottom
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{COLOURS[control]}" stroke-width="1.6"{dash}/>')
     return parts
 
 
