@@ -9,7 +9,7 @@ a symbol and the answer fits the target; the doer is paid when the answer fits w
 combinations of letters in the second round that no training task holds. Before reinforcement learning every arm
 imitates a teacher that says a random symbol in half of its replies.
 
-Arms, after "Stronger-MAS" (Zhao et al. 2025, arXiv:2510.11062, table 3): one agent that sees everything, without and
+Arms, after "Stronger-MAS" (Zhao et al. 2025, arXiv:2510.11062): one agent that sees everything, without and
 with a symbol to think in; each role trained alone beside an untrained partner and then put together; both trained
 together, each with weights of its own; these weights with roles swapped; both roles on one set of weights; and the
 trained-together arm with the group keys by_task, by_agent and by_agent_turn. Every arm has as many tasks and attempts.
