@@ -9,10 +9,11 @@ a symbol and the answer fits the target; the doer is paid when the answer fits w
 combinations of letters in the second round that no training task holds. Before reinforcement learning every arm
 imitates a teacher that says a random symbol in half of its replies.
 
-Arms, after "Stronger-MAS" (Zhao et al. 2025, arXiv:2510.11062): one agent that sees everything, without and
-with a symbol to think in; each role trained alone beside an untrained partner and then put together; both trained
-together, each with weights of its own; these weights with roles swapped; both roles on one set of weights; and the
-trained-together arm with the group keys by_task, by_agent and by_agent_turn. Every arm has as many tasks and attempts.
+Arms, after "Stronger-MAS" (Zhao et al. 2025, arXiv:2510.11062): one agent that sees everything, without and with a
+symbol to think in; each role trained alone beside an untrained partner and then put together; both trained together,
+each with weights of its own; these weights with roles swapped; both roles on one set of weights; and the trained-
+together arm with the group keys by_task, by_agent and by_agent_turn. Every run has as many tasks and attempts; what is
+put together from two runs had both.
 """
 
 from __future__ import annotations
@@ -301,8 +302,9 @@ def main() -> None:
     if arguments.one:
         one(arguments.one[0], int(arguments.one[1]), arguments.folder)
         return
+    wanted = {*arguments.arms, *(part for name in arguments.arms for part in ARMS[name].parts or ())}
     for trained in (True, False):  # what is put together needs what was trained
-        names = [name for name in arguments.arms if (ARMS[name].parts is None) == trained]
+        names = [name for name in ARMS if name in wanted and (ARMS[name].parts is None) == trained]
         in_processes(__file__, [(name, seed) for seed in arguments.seeds for name in names], arguments)
     print(table(arguments.arms, arguments.seeds, arguments.folder))
 

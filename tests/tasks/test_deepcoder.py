@@ -75,6 +75,23 @@ def test_twins_do_not_stand_on_both_sides(tmp_path: Path) -> None:
         assert not numbers[0] & numbers[1] and len(train) == 27 and len(rest) == 3
 
 
+def test_twins_of_two_formats_do_not_stand_on_both_sides(tmp_path: Path) -> None:
+    def other(number: int) -> dict[str, Any]:
+        check = "".join(f"    assert candidate({x}) == {x + number}\n" for x in range(3))
+        return {
+            "task_id": f"HumanEval/{number}", "prompt": "def add(x):\n", "entry_point": "add",
+            "canonical_solution": f"    return x+{number}\n", "test": f"def check(candidate):\n{check}",
+        }  # fmt: skip
+
+    write(tmp_path / "in" / "mbpp" / "a.jsonl", *map(mbpp, range(12)))
+    write(tmp_path / "in" / "humaneval" / "b.jsonl", *map(other, range(12)))
+    registry = DatasetRegistry(tmp_path / "data")
+    prepare_deepcoder(tmp_path / "in", registry, seed=0, held_out=0.25)
+    train, rest = (registry.load_dataset("deepcoder", part) for part in ("train", "held_out"))
+    assert {task.kind for task in train} == {"mbpp", "humaneval"}
+    assert len(rest) == 3 and not {t.data["key"] for t in train} & {t.data["key"] for t in rest}
+
+
 def test_a_single_file(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", mbpp(1), mbpp(2), STDIN)
     counts = prepare_deepcoder(path, DatasetRegistry(tmp_path / "data"), seed=0, held_out=0.4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -165,6 +166,26 @@ def test_rewards_are_paid_beside_one_another(two_faced: Any) -> None:
 
     episodes = run(two_faced(), lambda: Scene(chat, meet), jobs(2))
     assert [e.trajectories[0].reward for e in episodes] == [1.0, 1.0]
+
+
+def test_how_long_paying_takes_decides_nothing(two_faced: Any) -> None:
+    """Who joins which wave must not depend on the clock: a token may depend on its batch's rounding."""
+    clock = random.Random()
+
+    def slow(task: Task, episode: EpisodeHandle) -> None:
+        time.sleep(clock.uniform(0, 0.02))
+        episode.trajectories[0].reward = 1.0
+
+    async def talk(problem: Problem, team: Team) -> None:
+        for _ in range(1 + int(problem.id[1:]) % 3):
+            await team.a.chat(ASK)
+
+    waves = []
+    for _ in range(3):
+        engine = two_faced()
+        run(engine, lambda: Scene(talk, slow), jobs(16), parallel=4)
+        waves.append([len(wave) for wave in engine.waves])
+    assert waves[0] == waves[1] == waves[2] and max(waves[0]) == 4
 
 
 def test_an_episode_that_hangs_runs_out_of_time(two_faced: Any) -> None:

@@ -197,7 +197,9 @@ def final_box(solution: str) -> str | None:
     last = max(solution.rfind(r"\boxed"), solution.rfind(r"\fbox"))
     opened = re.match(r"\\(?:boxed|fbox)\s*\{", solution[last:]) if last >= 0 else None
     if opened is None:
-        bare = re.match(r"\\boxed\s+([0-9A-Za-z])", solution[last:]) if last >= 0 else None  # `\boxed 5`, as TeX has it
+        bare = (
+            re.match(r"\\boxed\s+([0-9A-Za-z])(?![0-9A-Za-z])", solution[last:]) if last >= 0 else None
+        )  # `\boxed 5`, as TeX has it
         return bare[1] if bare is not None else None
     start, depth = last + opened.end(), 1
     for token in re.finditer(r"\\.|[{}]", solution[start:], re.DOTALL):
@@ -228,7 +230,7 @@ def _year(row: Mapping[str, Any]) -> int | None:
 # ---------------------------------------------------------------------------------------------- where rows stand
 
 _ENDINGS = (".json", ".jsonl", ".jsonl.gz", ".parquet")
-_TEST = re.compile(r"test(?![a-z])", re.IGNORECASE)
+_TEST = re.compile(r"(?<![a-z])tests?(?![a-z])|math[-_]?500", re.IGNORECASE)
 
 
 def _files(source: _Source, place: Path) -> list[Path]:
@@ -255,7 +257,7 @@ def _foreign(source: _Source, part: str) -> bool:
         return False
     others = [other for other in (_MATH, _AIME, _DEEPSCALER) if other is not source]
     named = any(part in other.folders or (other.files and part.lower().startswith(other.files)) for other in others)
-    return named or _TEST.match(part) is not None
+    return named or _TEST.search(part) is not None
 
 
 def _file_rows(source: _Source, place: Path) -> Iterator[Row]:

@@ -52,7 +52,9 @@ def prepare_deepcoder(
     tasks = _with_twins({task.id: task for task in rows if task is not None}.values())
     if len(tasks) < 2:
         raise DataError(f"{source} holds {len(tasks)} usable problems; two are needed to hold one out")
-    train, rest = split(tasks, (1 - held_out, held_out), seed)
+    original = {task.id: task for task in tasks}
+    alike = [replace(task, kind="deepcoder") for task in tasks]  # a problem may come in two formats, which are kinds
+    train, rest = ([original[t.id] for t in part] for part in split(alike, (1 - held_out, held_out), seed))
     for name, part in (("train", train), ("held_out", rest)):
         registry.register_dataset("deepcoder", part, name, source=Path(source).name, seed=seed, held_out=held_out)
     kinds = Counter(task.kind for task in tasks)

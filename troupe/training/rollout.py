@@ -54,16 +54,18 @@ async def run_episodes(
     """Runs all jobs; episodes come back in the order of the jobs. `pay=False` runs without answers, as in deployment.
 
     The workflow sees `task.problem`; its `reward(task, episode)` pays afterwards, on the mutable handles, in a thread
-    beside those of other episodes. Raises what
-    the engine raised, and CreditError or another UserError of a workflow that does not fit its agents: those
-    are failed programs, not failed episodes.
+    beside those of other episodes. Raises what the engine raised, and CreditError or another UserError of a workflow
+    that does not fit its agents: those are failed programs, not failed episodes.
     """
     wave = Wave(engine)
     gate = asyncio.Semaphore(settings.parallel)
 
     async def one(job: Job) -> Episode:
-        async with gate:
-            episode = await run_one(job, make_workflow(), wave, agents, settings, pay=pay)
+        workflow = make_workflow()
+        async with gate:  # not while it is paid: how long that takes must not decide who joins which wave
+            handle = await _run(job, workflow, wave, agents, settings, pay=pay)
+        await asyncio.to_thread(_reward, job, workflow, handle)  # hidden tests take seconds
+        episode = handle.freeze()
         if wave.failure is not None:
             raise wave.failure
         return episode
@@ -90,10 +92,22 @@ async def run_one(
     wave: Wave,
     agents: Mapping[str, AgentSpec],
     settings: RolloutSettings,
-    *,
-    pay: bool = True,
 ) -> Episode:
     """One attempt among those of the wave. What fails inside is recorded in the episode."""
+    handle = await _run(job, workflow, wave, agents, settings, pay=True)
+    _reward(job, workflow, handle)  # at once: in a stream the order in which episodes end decides what comes next
+    return handle.freeze()
+
+
+async def _run(
+    job: Job,
+    workflow: Workflow,
+    wave: Wave,
+    agents: Mapping[str, AgentSpec],
+    settings: RolloutSettings,
+    *,
+    pay: bool,
+) -> EpisodeHandle:
     key = (*settings.key, job.task.id, job.rollout)
     handle = EpisodeHandle(id=job.id(settings.purpose), task_id=job.task.id, group=f"{settings.purpose}/{job.task.id}")
     handle.metadata["kind"] = job.task.kind
@@ -118,18 +132,22 @@ async def run_one(
             _fail(handle, Outcome.ERROR, StopReason.ERROR, _describe(error))
     finally:
         wave.leave(handle.id)
-    if not pay or handle.outcome in (Outcome.TIMEOUT, Outcome.ERROR):
-        return handle.freeze()
+    return handle
+
+
+def _reward(job: Job, workflow: Workflow, handle: EpisodeHandle) -> None:
+    """Pays the episode, unless nobody knows the answer or it ended for no policy's fault."""
+    if "unpaid" in handle.metadata or handle.outcome in (Outcome.TIMEOUT, Outcome.ERROR):
+        return
     truncated = handle.outcome is Outcome.TRUNCATED
     try:
-        await asyncio.to_thread(workflow.reward, job.task, handle)  # hidden tests may run for seconds
+        workflow.reward(job.task, handle)
     except UserError:
         raise
     except Exception as error:
         _fail(handle, Outcome.ERROR, StopReason.ERROR, _describe(error))
     if truncated and handle.outcome is Outcome.FAILURE:
         handle.outcome = Outcome.TRUNCATED
-    return handle.freeze()
 
 
 def _adopt(handle: EpisodeHandle, returned: Any) -> None:

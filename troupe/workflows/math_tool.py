@@ -39,11 +39,11 @@ PROMPTS: dict[str, dict[str, str]] = {
             "expressions, separated by ', '."
         ),
         "executor": (
-            "You carry out a plan with the calculator tool. Compute step by step, then reply with the final answer "
+            "You carry out a plan with your tools. Compute step by step, then reply with the final answer "
             "between <ans> and </ans>."
         ),
         "verifier": (
-            "You check a proposed answer with the calculator tool, best by putting it back into the problem. Reply "
+            "You check a proposed answer with your tools, best by putting it back into the problem. Reply "
             "with <ans>ok</ans> if it is right and <ans>bad</ans> if it is not."
         ),
     },

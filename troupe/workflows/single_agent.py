@@ -50,7 +50,8 @@ class TextEnv(Protocol):
 
 
 class ChatAgent(Protocol):
-    """What an agent shows its model. A new one is made per episode; `act` may be left out: the action is the text."""
+    """What an agent shows its model. A new one is made per episode; `act` may be left out: the action is then
+    the text without blanks at its ends."""
 
     def observe(self, observation: Any) -> Sequence[Message]:
         """Messages to append to the conversation; those of the first observation begin it."""

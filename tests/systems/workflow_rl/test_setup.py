@@ -17,6 +17,7 @@ from troupe.systems.workflow_rl.setup import (
     Cast,
     base_model,
     cast,
+    compile_for_learning,
     corpus_of,
     credit_rows,
     make_workflow_factory,
@@ -194,6 +195,18 @@ def test_recomputing_activations_changes_no_gradient() -> None:
         gradients.append({name: tensor.grad for name, tensor in tensors(model).items()})
     assert passes == [1, 2]
     assert all(torch.allclose(gradients[0][name], gradients[1][name], atol=1e-6) for name in gradients[0])
+
+
+def test_compilation_is_for_the_process_that_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = config(model__compile="true", model__device="cpu")
+    model = base_model(settings, TASKS, None)
+    assert not cast(settings, ("analyzer", "executor", "verifier"), model).policies["team"].model.compiled
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match=r"model\.compile=true needs a C\+\+ compiler"):
+        compile_for_learning(model)
+    monkeypatch.setenv("CXX", "true")  # a program that is there
+    compile_for_learning(model)
+    assert model.compiled
 
 
 def test_models_that_are_not_there(tmp_path: Path) -> None:

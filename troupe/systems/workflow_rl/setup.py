@@ -32,7 +32,16 @@ from troupe.tools.search import CiteTool, ReadTool, SearchTool
 from troupe.training.credit import CreditRow, credit_table
 from troupe.workflows import TEACHERS, WORKFLOWS
 
-__all__ = ["Cast", "base_model", "cast", "corpus_of", "credit_rows", "make_workflow_factory", "workflow_class_of"]
+__all__ = [
+    "Cast",
+    "base_model",
+    "cast",
+    "compile_for_learning",
+    "corpus_of",
+    "credit_rows",
+    "make_workflow_factory",
+    "workflow_class_of",
+]
 
 
 @cache
@@ -170,12 +179,16 @@ def cast(config: WorkflowRLConfig, agent_names: Sequence[str], model: LanguageMo
     agents = _agent_map(config.policies, agent_names)
     trained = _trained(config.policies, agent_names)
     model.use_exact_attention(config.model.exact_attention)
-    model.compiled = config.model.compile
-    compiler = os.environ.get("CXX", "g++")
-    if model.compiled and model.device.type == "cpu" and shutil.which(compiler) is None:
-        raise ConfigError(f"model.compile=true needs a C++ compiler on the CPU, and there is no {compiler!r}")
     policies = {name: _policy(config, name, i, model) for i, name in enumerate(dict.fromkeys(agents.values()))}
     return Cast(policies, agents, trained)
+
+
+def compile_for_learning(model: LanguageModel) -> None:
+    """`model.compile`, for the process that learns. Raises ConfigError where it cannot be had."""
+    compiler = os.environ.get("CXX", "g++")
+    if model.device.type == "cpu" and shutil.which(compiler) is None:
+        raise ConfigError(f"model.compile=true needs a C++ compiler on the CPU, and there is no {compiler!r}")
+    model.compiled = True
 
 
 def _trained(config: PolicyConfig, agent_names: Sequence[str]) -> tuple[str, ...]:

@@ -318,6 +318,8 @@ class AgentTrainer:
         config = self.config
         names = self.make_workflow().agent_names
         base = setup.base_model(config, self.train_tasks, self.folder / "start")
+        if config.model.compile:
+            setup.compile_for_learning(base)
         if config.data.filter_overlong_prompts:
             self._drop_overlong(base)
         self.practice = practised(self.train_tasks, config.data, config.seed)
@@ -325,6 +327,8 @@ class AgentTrainer:
             self._fine_tune(base)
             state.save_start(base, self.folder / "start")
         self.team = setup.cast(config, names, base)
+        for policy in self.team.policies.values():  # some may have weights of their own
+            policy.model.compiled = base.compiled
         self.acting, self.learning = self.team, self.team.trained
         self.policies = dict(self.team.policies)
         self._pad = base.tokenizer.pad_token_id
