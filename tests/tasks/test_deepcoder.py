@@ -79,7 +79,8 @@ def test_twins_of_two_formats_do_not_stand_on_both_sides(tmp_path: Path) -> None
     def other(number: int) -> dict[str, Any]:
         check = "".join(f"    assert candidate({x}) == {x + number}\n" for x in range(3))
         return {
-            "task_id": f"HumanEval/{number}", "prompt": "def add(x):\n", "entry_point": "add",
+            "task_id": f"HumanEval/{number}", "prompt": f'def add(x):\n    """Adds {number}."""\n',
+            "entry_point": "add",
             "canonical_solution": f"    return x+{number}\n", "test": f"def check(candidate):\n{check}",
         }  # fmt: skip
 
@@ -129,4 +130,4 @@ def test_where_there_is_nothing_to_read(tmp_path: Path) -> None:
 @pytest.mark.skipif("TROUPE_DATA" not in os.environ, reason="TROUPE_DATA does not point at the public data")
 def test_the_public_data(tmp_path: Path) -> None:
     counts = prepare_deepcoder(os.environ["TROUPE_DATA"], DatasetRegistry(tmp_path), seed=0, held_out=0.1)
-    assert counts == {"mbpp": 462, "stdin": 3, "left_out": 11, "train": 419, "held_out": 45}
+    assert counts == {"mbpp": 462, "stdin": 3, "left_out": 11, "train": 420, "held_out": 45}
