@@ -284,7 +284,8 @@ def table(arms: Sequence[str], seeds: Sequence[int], folder: Path) -> str:
 
 def _percent(values: Sequence[float]) -> str:
     found = mean_interval(values)
-    return f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    interval = f" [{100 * found.low:.1f}, {100 * found.high:.1f}]" if len(values) > 1 else ""
+    return f"{100 * found.mean:.1f}{interval}"
 
 
 def _reached(curve: dict[str, float]) -> str:

@@ -1,6 +1,6 @@
 """GRPO with a tool between two turns, side by side with TRL's `rollout_func`: samples per CPU-second.
 
-    python benchmarks/multi_turn.py --rounds 3
+    python benchmarks/multi_turn.py --rounds 2
 
 As `benchmarks/workflow_rl.py`, but a sample is a conversation: the agent calls the calculator, reads what it says, and
 answers; it is paid for the answer. On TRL's side a `rollout_func` samples both turns with transformers' `generate`,

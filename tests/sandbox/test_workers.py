@@ -44,12 +44,14 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> bool:
 @pytest.fixture
 def one_worker(pooled: Sandbox) -> Iterator[tuple[Sandbox, Callable[[], list[int]]]]:
     """A sandbox with one worker, and a function that lists the worker's processes: bubblewrap, server, init."""
+    assert wait_until(lambda: len(servers()) >= 3 * pooled.workers)  # all of the other sandbox's are up
     before = set(servers())
 
     def processes() -> list[int]:
         return sorted(set(servers()) - before)
 
     with Sandbox(LIMITS, workers=1) as sandbox:
+        assert wait_until(lambda: len(processes()) >= 3)
         yield sandbox, processes
     assert wait_until(lambda: not processes())
 
@@ -121,10 +123,11 @@ def test_no_descriptor_and_no_process_is_left(request: pytest.FixtureRequest, ki
 def test_hundreds_of_runs_leave_nothing(request: pytest.FixtureRequest, kind: str) -> None:
     sandbox: Sandbox = request.getfixturevalue(kind)
     sandbox.many([Program("print(1)")] * 8)
+    assert wait_until(lambda: len(servers()) >= 3 * sandbox.workers)
     descriptors, children = len(os.listdir("/proc/self/fd")), len(list(descendants(os.getpid())))
     assert {ran.stdout for ran in sandbox.many([Program("print(1)")] * 500)} == {"1\n"}
     assert wait_until(lambda: len(list(descendants(os.getpid()))) <= children, 5)
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert wait_until(lambda: len(os.listdir("/proc/self/fd")) == descriptors, 5)
 
 
 SCRIPT = """

@@ -38,6 +38,7 @@ class Worker:
     def __init__(self, isolation: Isolation, mode: Mode, python: Interpreter, file_bytes: int) -> None:
         self.folder = tempfile.mkdtemp(prefix="troupe-run-") if mode == "bare" else ""
         self._stderr = os.fdopen(os.memfd_create("stderr"), "w+b", buffering=0)
+        self._listening = threading.Lock()  # a descriptor must not be closed, and its number reused, under a reader
         self.control, theirs = socket.socketpair()
         try:
             with theirs:
@@ -61,7 +62,8 @@ class Worker:
     def run(self, program: Program, limits: Limits, syscall_filter: bytes) -> tuple[Ran, bool]:
         """As `exchange`; a Lost also carries the last words of bubblewrap or of the interpreter."""
         try:
-            ran, sound = exchange(self.control, program, limits, syscall_filter)
+            with self._listening:
+                ran, sound = exchange(self.control, program, limits, syscall_filter)
             if not sound:
                 logger.info("a run ended as %s together with its sandbox%s", ran.status, self._last_words())
             return ran, sound
@@ -70,9 +72,10 @@ class Worker:
             raise Lost(f"the sandbox failed: {lost}{self._last_words()}") from lost
 
     def close(self) -> None:
-        """Ends the process and all that it holds."""
+        """Ends the process and all that it holds; a run that is under way hears it, and ends first."""
         self._end()
-        self.forget()
+        with self._listening:
+            self.forget()
 
     def forget(self) -> None:
         """Lets go of it without ending it: what a forked child does with its parent's workers."""
