@@ -301,10 +301,9 @@ class Agent:
     ) -> tuple[Reply, list[Message]]:
         """Chats until the agent calls no more tools, or `max_turns` calls were made.
 
-        Tools run as they are called; a coroutine is awaited through `Team.external`. Returns the last reply and the
+        Tools run as they are called (`Team.answer`). Returns the last reply and the
         whole conversation, that reply included.
         """
-        by_name = {tool.name: tool for tool in tools}
         conversation = list(messages)
         for turn in range(max_turns):
             reply = await self.chat(conversation, tools, **options)
@@ -314,28 +313,10 @@ class Agent:
             if turn == max_turns - 1:
                 break
             for call in reply.tool_calls:
-                conversation.append(await self._call(call, by_name))
+                conversation.append(await self._team.answer(call, tools))
         assert self._current is not None
         self._current.stop_reason = StopReason.MAX_TURNS
         return reply, conversation
-
-    async def _call(self, call: Mapping[str, Any], tools: Mapping[str, Tool]) -> Message:
-        function = call["function"]
-        tool = tools.get(function["name"])
-        if tool is None:
-            result = f"error: there is no tool {function['name']!r}"
-        else:
-            try:
-                arguments = json.loads(function["arguments"])
-                if not isinstance(arguments, dict):
-                    raise ValueError("arguments must be a JSON object")
-                _signature(type(tool).__call__).bind(tool, **arguments)
-            except (ValueError, TypeError) as error:
-                result = f"error: {error}"
-            else:
-                value: Any = tool(**arguments)
-                result = await self._team.external(value) if inspect.isawaitable(value) else value
-        return message("tool", result, tool_call_id=call["id"], name=function["name"])
 
     def _prompt(
         self, layout: Any, messages: Sequence[Message], keys: tuple[str, ...], tools: Sequence[Tool]
@@ -380,6 +361,26 @@ class Team:
             return self._agents[name]
         except KeyError:
             raise CreditError(f"this team has no agent {name!r}{did_you_mean(name, self._agents)}") from None
+
+    async def answer(self, call: Mapping[str, Any], tools: Sequence[Tool]) -> Message:
+        """What a tool call comes to, as a message: the result of the tool (a coroutine is awaited through `external`),
+        or, where it cannot be called so, one that begins with `error:`. What a tool raises is not caught."""
+        name, arguments = call["function"]["name"], call["function"]["arguments"]
+        tool = next((tool for tool in tools if tool.name == name), None)
+        if tool is None:
+            result = f"error: there is no tool {name!r}"
+        else:
+            try:
+                given = json.loads(arguments)
+                if not isinstance(given, dict):
+                    raise ValueError("arguments must be a JSON object")
+                _signature(type(tool).__call__).bind(tool, **given)
+            except (ValueError, TypeError, RecursionError) as error:
+                result = f"error: {error}"
+            else:
+                value: Any = tool(**given)
+                result = await self.external(value) if inspect.isawaitable(value) else value
+        return message("tool", result, tool_call_id=call["id"], name=name)
 
     async def external(self, work: Awaitable[T]) -> T:
         """Awaits work outside of the event loop (a thread, a process, a server) so that the wave waits for it too."""

@@ -22,7 +22,6 @@ time.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -81,6 +80,13 @@ class _Finding:
     question: str
     researcher: TrajectoryHandle
     cited: dict[str, str] = field(default_factory=dict)  # passage id -> text
+
+    def note(self, cited: str) -> bool:
+        """Whether this answer of the citing tool holds a passage, which is then a finding."""
+        found = re.match(r"\[([^\[\]]+)\] ", cited)
+        if found:
+            self.cited[found[1]] = cited[found.end() :]
+        return found is not None
 
 
 @dataclass(slots=True)
@@ -202,33 +208,21 @@ class DeepResearchWorkflow:
             talk.append(reply.message)
             if reply.truncated or not reply.tool_calls:
                 for named in _BRACKET.split(answer_in(reply) or ""):  # an id may hold a comma itself
-                    if self._cite(finding, desk, {"passage": named.strip(" ,")}).startswith("error"):
+                    if not finding.note(desk.cite(passage=named.strip(" ,"))):
                         for id in named.split(","):
-                            self._cite(finding, desk, {"passage": id.strip()})
+                            finding.note(desk.cite(passage=id.strip()))
                 return
             if turn < self.max_tool_calls - 1:
-                talk += [self._call(finding, desk, *call) for call in _calls(reply)]
+                talk += [await self._use(agents, finding, desk, call) for call in _calls(reply)]
         finding.researcher.stop_reason = StopReason.MAX_TURNS
 
-    def _call(self, finding: _Finding, desk: _Desk, id: str, name: str, arguments: Any) -> Message:
-        """The answer of a tool, as a message."""
-        tool = {tool.name: tool for tool in desk.tools}.get(name)
-        wrong = f"error: there is no tool {name!r}" if tool is None else _misfit(tool, arguments)
-        if tool is None or wrong is not None:
-            result = str(wrong)
-        else:
-            result = self._cite(finding, desk, arguments) if tool is desk.cite else tool(**arguments)
-        self._results.append(result)
-        return message("tool", result, tool_call_id=id, name=name)
-
-    @staticmethod
-    def _cite(finding: _Finding, desk: _Desk, arguments: Mapping[str, Any]) -> str:
-        """What the citing tool says; a passage that it accepts is a finding."""
-        result = desk.cite(**arguments)
-        found = re.match(r"\[([^\[\]]+)\] ", result)
-        if found:
-            finding.cited[found[1]] = result[found.end() :]
-        return result
+    async def _use(self, agents: Team, finding: _Finding, desk: _Desk, call: Mapping[str, Any]) -> Message:
+        """The answer of a tool, as a message; a passage that the citing tool accepts is a finding."""
+        said = await agents.answer(call, desk.tools)
+        self._results.append(str(said["content"]))
+        if call["function"]["name"] == desk.cite.name:
+            finding.note(str(said["content"]))
+        return said
 
     async def _write(self, problem: Problem, agents: Team, cycle: _Cycle, sources: Mapping[str, str]) -> None:
         cycle.sources = dict(sources)
@@ -327,37 +321,15 @@ async def _speak(agents: Team, home: TrajectoryHandle, talk: Sequence[Message], 
         turn.steps.clear()
 
 
-def _calls(reply: Reply) -> list[tuple[str, str, Any]]:
-    """(id, tool, arguments) of each call. A bare <call>, which names no tool, searches, or reads or cites an id."""
+def _calls(reply: Reply) -> list[Mapping[str, Any]]:
+    """The reply's calls. A bare <call>, which names no tool, searches, or reads or cites an id."""
     bare = _BARE_CALL.findall(reply.text)  # they come first
-    calls: list[tuple[str, str, Any]] = []
-    for number, call in enumerate(reply.tool_calls):
-        function = call["function"]
-        if number < len(bare):
-            verb = _VERB.fullmatch(bare[number].strip())
-            named = (verb[1], {"passage": verb[2].strip()}) if verb else ("search", {"query": bare[number].strip()})
-        else:
-            named = (function["name"], _parsed(function["arguments"]))
-        calls.append((call["id"], *named))
+    calls = list(reply.tool_calls)
+    for number, text in enumerate(bare[: len(calls)]):
+        verb = _VERB.fullmatch(text.strip())
+        name, given = (verb[1], {"passage": verb[2].strip()}) if verb else ("search", {"query": text.strip()})
+        calls[number] = {**calls[number], "function": {"name": name, "arguments": json.dumps(given)}}
     return calls
-
-
-def _parsed(arguments: str) -> Any:
-    try:
-        return json.loads(arguments)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _misfit(tool: Tool, arguments: Any) -> str | None:
-    """Why the tool cannot be called so, as an answer that begins with `error:`; None where it can."""
-    if not isinstance(arguments, dict):
-        return "error: arguments must be a JSON object"
-    try:
-        inspect.signature(type(tool).__call__).bind(tool, **arguments)
-    except TypeError as error:
-        return f"error: {error}"
-    return None
 
 
 def _listed(sources: Mapping[str, str]) -> str:
