@@ -57,7 +57,7 @@ def test_without_noise_every_task_is_solved_at_once(demonstrate: Any, kind: str)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_noise_spoils_programs_but_no_diagnosis(demonstrate: Any, kind: str) -> None:
-    episodes = demonstrate(tasks(kind), 0.6)
+    episodes = demonstrate(tasks(kind), 0.6, rollouts=3)
     assert not any("error" in episode.metadata for episode in episodes)
     assert {t.reward for episode in episodes for t in episode.of("test_runner")} == {1.0}
     assert {t.reward for episode in episodes for t in episode.of("refiner")} == {0.0, 1.0}

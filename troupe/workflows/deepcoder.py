@@ -26,8 +26,7 @@ from troupe.errors import ConfigError
 from troupe.handles import EpisodeHandle, TrajectoryHandle
 from troupe.protocols import Reward, Tool
 from troupe.sandbox.cases import Case, as_case, case_text, entry_of, program_in
-from troupe.workflows.math_tool import RewardFunction, answer_in
-from troupe.workflows.search import system_prompts
+from troupe.workflows.roles import RewardFunction, answer_in, system_prompts
 
 __all__ = ["DeepCoderWorkflow", "PublicRun", "first_failure", "public_tests"]
 

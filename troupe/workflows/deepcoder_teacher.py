@@ -7,7 +7,6 @@ calls its tool and compares what came back with what the tests expect.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from troupe.protocols import GenerationRequest
 from troupe.sandbox.cases import MAX_SHOWN, case_text
 from troupe.sandbox.values import literal
 from troupe.workflows.deepcoder import public_tests
+from troupe.workflows.roles import keyed_random
 
 __all__ = ["DeepCoderTeacher"]
 
@@ -42,7 +42,7 @@ class DeepCoderTeacher:
         if agent == "test_runner":
             return self._analyse(self._tasks[task], request.messages)
         solution: Mapping[str, Any] = self._tasks[task].solution
-        rng = random.Random(repr((self._seed, *request.key)))
+        rng = keyed_random(self._seed, *request.key)
         spoiled = rng.random() < self._noise
         return f"<ans>{rng.choice(solution['mutants']) if spoiled else solution['program']}</ans>"
 

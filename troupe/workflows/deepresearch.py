@@ -33,8 +33,8 @@ from troupe.episode import Message, Outcome, Problem, StopReason, Task, message
 from troupe.errors import ConfigError, DataError
 from troupe.handles import EpisodeHandle, TrajectoryHandle
 from troupe.protocols import Tool
-from troupe.workflows.math_tool import RewardFunction, answer_in
-from troupe.workflows.search import library_for, system_prompts
+from troupe.workflows.roles import RewardFunction, answer_in, system_prompts
+from troupe.workflows.search import library_for
 
 __all__ = ["DeepResearchWorkflow"]
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from troupe.episode import Message, Task
 from troupe.protocols import GenerationRequest
-from troupe.workflows.search_teacher import Queries, keyed_random, said_by_others
+from troupe.workflows.roles import keyed_random
+from troupe.workflows.search_teacher import Queries, said_by_others
 
 __all__ = ["DeepResearchTeacher"]
 
@@ -50,7 +51,7 @@ class DeepResearchTeacher:
     def __call__(self, request: GenerationRequest) -> str:
         *_, task_id, _, agent, _ = request.key
         solution: Mapping[str, Sequence[str]] = self._tasks[task_id].solution
-        rng = keyed_random(self._seed, request)
+        rng = keyed_random(self._seed, *request.key)
         speak = {
             "planner": self._plan,
             "researcher": self._research,

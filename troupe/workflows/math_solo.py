@@ -11,40 +11,45 @@ from collections.abc import Mapping
 
 from troupe.agents import Team
 from troupe.episode import Outcome, Problem, Task, message
-from troupe.errors import ConfigError, did_you_mean
 from troupe.handles import EpisodeHandle
 from troupe.protocols import Tool
-from troupe.workflows.math_tool import RewardFunction, answer_in
+from troupe.workflows.roles import RewardFunction, answer_in, system_prompts
 
 __all__ = ["MathSoloWorkflow"]
 
-PROMPTS: dict[str, str] = {
-    "instruct": (
-        "You solve a math problem with the calculator tool. Compute step by step, then reply with the final answer "
-        "between <ans> and </ans>; separate several answers by ', '."
-    ),
-    "compact": "solve",
+PROMPTS: dict[str, dict[str, str]] = {
+    "instruct": {
+        "solver": (
+            "You solve a math problem with the calculator tool. Compute step by step, then reply with the final "
+            "answer between <ans> and </ans>; separate several answers by ', '."
+        ),
+    },
+    "compact": {"solver": "solve"},
 }
 """System prompts: `instruct` for instruction-tuned models, `compact` for models trained on this workflow from
 scratch."""
 
 
 class MathSoloWorkflow:
-    """The single agent. `max_tool_calls` bounds its turns; `prompts` is `instruct` or `compact`."""
+    """The single agent. `max_tool_calls` bounds its turns; `prompts` is `instruct`, `compact` or a mapping of agent to
+    system prompt."""
 
     agent_names = ("solver",)
     credit: Mapping[str, str] = {"solver": "1 if its answer is right"}
-    vocabulary = (PROMPTS["compact"], "error")
+    vocabulary = (*PROMPTS["compact"].values(), "error")
 
     def __init__(
-        self, *, reward_function: RewardFunction, calculator: Tool, max_tool_calls: int = 6, prompts: str = "instruct"
+        self,
+        *,
+        reward_function: RewardFunction,
+        calculator: Tool,
+        max_tool_calls: int = 6,
+        prompts: str | Mapping[str, str] = "instruct",
     ) -> None:
-        if prompts not in PROMPTS:
-            raise ConfigError(f"prompts={prompts!r} is not known{did_you_mean(prompts, PROMPTS)}")
         self.reward_function = reward_function
         self.calculator = calculator
         self.max_tool_calls = max_tool_calls
-        self.prompt = PROMPTS[prompts]
+        self.prompt = system_prompts(prompts, PROMPTS, self.agent_names)["solver"]
         self._answer: str | None = None
 
     async def run(self, problem: Problem, agents: Team) -> dict[str, float]:

@@ -9,7 +9,6 @@ is shown what analyzer and executor are shown, with the plan unspoken.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from troupe.episode import Message, Task
 from troupe.maths.expressions import ExpressionError, evaluate, render, steps, substitute
 from troupe.protocols import GenerationRequest
+from troupe.workflows.roles import keyed_random
 
 __all__ = ["MathTeacher"]
 
@@ -42,14 +42,14 @@ class MathTeacher:
         *conversation, _ = request.key
         *_, task, _, agent = conversation
         solution: Mapping[str, Sequence[str]] = self._tasks[task].solution
-        rng = random.Random(_digest((self._seed, *request.key)))
+        rng = keyed_random(self._seed, *request.key)
         if agent == "analyzer":
             return f"<ans>{self._plan(solution, rng)}</ans>"
         if agent == "executor":
             plan = str(request.messages[1]["content"]).rsplit("\nPlan: ", 1)[-1]
             return self._execute(plan, request.messages, rng, solution)
         if agent == "solver":  # one plan for the whole conversation
-            plan = self._plan(solution, random.Random(_digest((self._seed, *conversation, "plan"))))
+            plan = self._plan(solution, keyed_random(self._seed, *conversation, "plan"))
             return self._execute(plan, request.messages, rng, solution)
         unordered = len(self._tasks[task].data.get("unknowns", solution["check"])) < len(solution["check"])
         return self._verify(request.messages, solution["check"], distinct=unordered)
@@ -137,7 +137,3 @@ def _corrupt(expression: str, rng: random.Random) -> str:
         return expression
     i = rng.choice(digits)
     return expression[:i] + rng.choice([d for d in "123456789" if d != expression[i]]) + expression[i + 1 :]
-
-
-def _digest(key: tuple[object, ...]) -> int:
-    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big")

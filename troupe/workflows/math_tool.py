@@ -14,22 +14,18 @@ Every attempt is a trajectory of its own, so a second plan's success does not pa
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from troupe.agents import Reply, Team
+from troupe.agents import Team
 from troupe.episode import Message, Outcome, Problem, Task, message
-from troupe.errors import ConfigError, did_you_mean
+from troupe.errors import ConfigError
 from troupe.handles import EpisodeHandle, TrajectoryHandle
 from troupe.maths.expressions import ExpressionError, evaluate, render
-from troupe.protocols import Reward, Tool
+from troupe.protocols import Tool
+from troupe.workflows.roles import RewardFunction, answer_in, system_prompts
 
-__all__ = ["MathToolWorkflow", "RewardFunction", "answer_in", "plan_value"]
-
-RewardFunction = Callable[[Task, str | None], Reward]
-
-_ANSWER = re.compile(r"<ans>(.*?)</ans>", re.DOTALL)
+__all__ = ["MathToolWorkflow", "plan_value"]
 
 PROMPTS: dict[str, dict[str, str]] = {
     "instruct": {
@@ -104,12 +100,7 @@ class MathToolWorkflow:
     ) -> None:
         if max_refinement_iterations < 1:
             raise ConfigError(f"max_refinement_iterations must be at least 1, found {max_refinement_iterations}")
-        if isinstance(prompts, str) and prompts not in PROMPTS:
-            raise ConfigError(f"prompts={prompts!r} is not known{did_you_mean(prompts, PROMPTS)}")
-        self.prompts = PROMPTS[prompts] if isinstance(prompts, str) else prompts
-        missing = [name for name in self.agent_names if name not in self.prompts]
-        if missing:
-            raise ConfigError(f"prompts has no system prompt for the agent {missing[0]!r}")
+        self.prompts = system_prompts(prompts, PROMPTS, self.agent_names)
         if use_python and python_tool is None:
             raise ConfigError("use_python=true needs python_tool, such as PythonTool(lambda: Sandbox())")
         self.reward_function = reward_function
@@ -208,9 +199,3 @@ class MathToolWorkflow:
         if answer not in self._judged:
             self._judged[answer] = self.reward_function(task, answer).is_correct
         return self._judged[answer]
-
-
-def answer_in(reply: Reply) -> str | None:
-    """What stands between <ans> and </ans>; None where the reply was cut off or says nothing."""
-    found: Sequence[str] = [] if reply.truncated else _ANSWER.findall(reply.text)
-    return found[-1].strip() or None if found else None

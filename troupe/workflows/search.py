@@ -24,10 +24,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from troupe.agents import Team
 from troupe.episode import Message, Outcome, Problem, Task, message
-from troupe.errors import ConfigError, did_you_mean
+from troupe.errors import ConfigError
 from troupe.handles import EpisodeHandle, TrajectoryHandle
 from troupe.protocols import Reward
-from troupe.workflows.math_tool import RewardFunction, answer_in
+from troupe.workflows.roles import RewardFunction, answer_in, system_prompts
 
 __all__ = ["Found", "Library", "SearchWorkflow", "library_for", "look_up"]
 
@@ -309,19 +309,6 @@ async def look_up(agents: Team, library: Library, query: str, k: int) -> Sequenc
     found: Any = library.search(query, k)
     answer: Sequence[Found] = await agents.external(found) if inspect.isawaitable(found) else found
     return answer
-
-
-def system_prompts(
-    prompts: str | Mapping[str, str], known: Mapping[str, Mapping[str, str]], agents: Sequence[str]
-) -> Mapping[str, str]:
-    """Agent to system prompt. Raises ConfigError for an unknown name or a missing agent."""
-    if isinstance(prompts, str) and prompts not in known:
-        raise ConfigError(f"prompts={prompts!r} is not known{did_you_mean(prompts, known)}")
-    chosen = known[prompts] if isinstance(prompts, str) else prompts
-    missing = [name for name in agents if name not in chosen]
-    if missing:
-        raise ConfigError(f"prompts has no system prompt for the agent {missing[0]!r}")
-    return chosen
 
 
 def _listed(passages: Sequence[Found] | None) -> str:

@@ -8,15 +8,15 @@ learns to ignore it.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from troupe.episode import Message, Task
 from troupe.protocols import GenerationRequest
+from troupe.workflows.roles import keyed_random
 
-__all__ = ["Queries", "SearchTeacher", "keyed_random", "said_by_others"]
+__all__ = ["Queries", "SearchTeacher", "said_by_others"]
 
 _EMPTY = ("name", "the", "of", "report", "and")
 _RESULT = re.compile(r"^(\d+) (.+)$", re.MULTILINE)
@@ -45,7 +45,7 @@ class SearchTeacher:
     def __call__(self, request: GenerationRequest) -> str:
         *_, task_id, _, agent, _ = request.key
         task = self._tasks[task_id]
-        rng = keyed_random(self._seed, request)
+        rng = keyed_random(self._seed, *request.key)
         if agent == "query_optimizer":
             return f"<ans> {self._query(task, request.messages, rng)}</ans>"
         if agent == "retriever":
@@ -102,9 +102,3 @@ class Queries:
         first, *rest = query.split()
         others = [word for word in re.findall(r"\w+", question) if word.lower() not in (*_EMPTY, first.lower(), *rest)]
         return f"{first} {rng.choice(others)}" if others and rng.random() < 0.3 else self.another(query, rng)
-
-
-def keyed_random(seed: int, request: GenerationRequest) -> random.Random:
-    """A generator that is a function of the seed and the request's key alone."""
-    key = hashlib.blake2b(repr((seed, *request.key)).encode(), digest_size=8).digest()
-    return random.Random(int.from_bytes(key, "big"))

@@ -27,8 +27,7 @@ from troupe.handles import EpisodeHandle, TrajectoryHandle
 from troupe.protocols import Reward, Tool
 from troupe.sandbox.listings import read_listing, read_test
 from troupe.sandbox.patches import PatchError, Tree, apply_patch, make_patch
-from troupe.workflows.math_tool import RewardFunction, answer_in
-from troupe.workflows.search import system_prompts
+from troupe.workflows.roles import RewardFunction, answer_in, system_prompts
 
 __all__ = ["RUN", "SWEWorkflow", "as_patch", "location_in", "region"]
 

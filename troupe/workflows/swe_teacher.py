@@ -10,7 +10,6 @@ is incompetent learns to ignore it.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from troupe.episode import Task
 from troupe.protocols import GenerationRequest
+from troupe.workflows.roles import keyed_random
 from troupe.workflows.swe import RUN
 
 __all__ = ["SWETeacher"]
@@ -51,7 +51,7 @@ class SWETeacher:
     def __call__(self, request: GenerationRequest) -> str:
         *_, identity, _, agent, _ = request.key
         task = self._tasks[identity]
-        rng = random.Random(_digest((self._seed, *request.key)))
+        rng = keyed_random(self._seed, *request.key)
         said = str(request.messages[-1]["content"])
         if agent == "analyzer":
             return self._analysis(task, rng)
@@ -104,7 +104,3 @@ def _spoiled(text: str, rng: random.Random) -> str:
     match, instead = rng.choice(places)
     other = rng.choice([part for part in instead if part != match.group()])
     return code[: match.start()] + other + code[match.end() :] + mark + comment
-
-
-def _digest(key: tuple[object, ...]) -> int:
-    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big")
