@@ -226,10 +226,24 @@ def test_no_wrong_diagnosis_is_worth_a_right_one(play: Any, program: str, truth:
         return float(paid(play(TASK, {"max_refinement_iterations": 1}, **script))["test_runner"][0] or 0.0)
 
     others = [word for word in ("ok", "1", "2", "3", "0", "-1", "01", "1.0") if word != truth]
-    tricks = [*others, "ok 1 2", "1, 2", "ok or 1", "all", "", "OK", "first", f"not {truth}", "1 2 ok", "none", PROMPT]
+    tricks = [
+        *others,
+        "ok 1 2",
+        "1, 2",
+        "ok or 1",
+        "all",
+        "",
+        "okay",
+        "first",
+        f"not {truth}",
+        "1 2 ok",
+        "none",
+        PROMPT,
+    ]
     assert max(worth(said(trick)) for trick in tricks) == 0.0
     assert worth("no diagnosis at all") == 0.0 and worth(RUN, RUN) == 0.0
     assert worth(said(truth)) == worth(RUN, said(truth)) == worth(RUN, said(f"{truth}: because")) == 1.0
+    assert worth(said(f"{truth.upper()}.")) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_right_at_once(play: Any) -> None:
     episode = play(
         analyzer=[RIGHT_PLAN],
         executor=["<call>20-5</call>", "<call>15/3</call>", said("5")],
-        verifier=["<call>3*5+5-20</call>", said("ok")],
+        verifier=["<call>3*5+5-20</call>", said("OK.")],
     )
     assert episode.outcome is Outcome.SUCCESS and episode.metadata["answer"] == "5"
     assert pay(episode) == {"analyzer": [1.0], "executor": [1.0], "verifier": [1.0]}
@@ -244,8 +244,9 @@ def test_no_wrong_verdict_is_worth_a_right_one(play: Any, answer: str, right: st
         script = {"analyzer": [RIGHT_PLAN], "executor": [said(answer)], "verifier": list(verdict)}
         return float(pay(play(TASK, {"max_refinement_iterations": 1}, **script))["verifier"][0] or 0.0)
 
-    tricks = [wrong, wrong.upper(), right.upper(), f"{right} {wrong}", "", "yes", answer, f"{right}, {wrong}"]
+    tricks = [wrong, wrong.upper(), f"{right}{right}", f"{right} {wrong}", "", "yes", answer, f"{right}, {wrong}"]
     assert max(worth(said(trick)) for trick in tricks) == 0.0 < worth(said(right)) == 1.0
+    assert worth(said(f"{right.upper()}.")) == 1.0
     assert worth(said(right) + said(wrong)) == 0.0 and worth("no verdict at all") == 0.0
     assert worth("<call>3*5+5-20</call>", said(right)) == 1.0
 

@@ -104,7 +104,7 @@ def test_what_each_agent_is_told(play: Any) -> None:
 
 def test_a_query_that_finds_nothing_needed(play: Any) -> None:
     """Nothing picked is nothing new: the answerer is not asked until the last cycle."""
-    episode = play(query_optimizer=["goat", "Dolek works"], retriever=["none", "1"], answerer=["unknown"])
+    episode = play(query_optimizer=["goat", "Dolek works"], retriever=["None.", "1"], answerer=["Unknown"])
     assert pay(episode) == {"query_optimizer": [0.0, 1.0], "retriever": [1.0, 1.0], "answerer": [1.0]}
     assert told(episode, "query_optimizer", 1) == "Found: nothing"
     assert episode.outcome is Outcome.FAILURE and episode.metadata["answer"] is None

@@ -278,7 +278,15 @@ def test_no_wrong_verdict_is_worth_the_right_one(play: Any, edit: str) -> None:
         return pay(play(TASK, settings, analyzer=[PLACE], writer=[edit], validator=words))["validator"][0]
 
     truth, other = (OK, BAD) if edit == FIX else (BAD, OK)
-    tricks = (other, "<ans>ok bad</ans>", "<ans>ok or bad</ans>", "<ans>OK</ans>", "<ans>1</ans>", "<ans></ans>", "ok")
+    tricks = (
+        other,
+        "<ans>ok bad</ans>",
+        "<ans>ok or bad</ans>",
+        "<ans>okbad</ans>",
+        "<ans>1</ans>",
+        "<ans></ans>",
+        "ok",
+    )
     assert max(map(worth, tricks)) == worth(RUN, RUN) == 0.0
     assert worth(truth) == worth(RUN, truth) == 1.0
 

@@ -26,7 +26,7 @@ from troupe.errors import ConfigError
 from troupe.handles import EpisodeHandle, TrajectoryHandle
 from troupe.protocols import Reward, Tool
 from troupe.sandbox.cases import Case, as_case, case_text, entry_of, program_in
-from troupe.workflows.roles import RewardFunction, answer_in, system_prompts
+from troupe.workflows.roles import RewardFunction, answer_in, system_prompts, word_of
 
 __all__ = ["DeepCoderWorkflow", "PublicRun", "first_failure", "public_tests"]
 
@@ -229,7 +229,7 @@ def first_failure(passed: Sequence[bool]) -> str:
 
 def _says(diagnosis: str | None) -> str | None:
     """The part of a diagnosis that can be right or wrong."""
-    found = _DIAGNOSIS.fullmatch(diagnosis or "")
+    found = _DIAGNOSIS.fullmatch(word_of(diagnosis) or "")
     return found[1] if found else None
 
 

@@ -33,7 +33,7 @@ from troupe.episode import Message, Outcome, Problem, StopReason, Task, message
 from troupe.errors import ConfigError, DataError
 from troupe.handles import EpisodeHandle, TrajectoryHandle
 from troupe.protocols import Tool
-from troupe.workflows.roles import RewardFunction, answer_in, system_prompts
+from troupe.workflows.roles import RewardFunction, answer_in, system_prompts, word_of
 from troupe.workflows.search import library_for
 
 __all__ = ["DeepResearchWorkflow"]
@@ -192,7 +192,7 @@ class DeepResearchWorkflow:
         reply = await agents.planner.chat(asked)
         asked.append(reply.message)
         questions = dict.fromkeys(part.strip() for part in (answer_in(reply) or "").split(";"))
-        chosen = [question for question in questions if question not in ("", NONE)][: self.max_researchers]
+        chosen = [question for question in questions if word_of(question) not in ("", NONE)][: self.max_researchers]
         cycle.findings = [_Finding(question, agents.researcher.new_trajectory()) for question in chosen]
 
     async def _look_up(self, agents: Team, cycle: _Cycle, desk: _Desk) -> None:
@@ -236,7 +236,7 @@ class DeepResearchWorkflow:
         cited = {id: text for id, text in sources.items() if f"[{id}]" in cycle.report}
         shown = f"{problem.prompt}\nReport: {cycle.report}\nSources:\n{_listed(cited)}"
         opening = [message("system", self.prompts["critic"]), message("user", shown)]
-        cycle.verdict = answer_in(await agents.critic.chat(opening))
+        cycle.verdict = word_of(answer_in(await agents.critic.chat(opening)))
 
     def _metrics(self, sources: int) -> dict[str, float]:
         valid = [not result.startswith("error") for result in self._results]

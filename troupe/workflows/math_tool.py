@@ -23,7 +23,7 @@ from troupe.errors import ConfigError
 from troupe.handles import EpisodeHandle, TrajectoryHandle
 from troupe.maths.expressions import ExpressionError, evaluate, render
 from troupe.protocols import Tool
-from troupe.workflows.roles import RewardFunction, answer_in, system_prompts
+from troupe.workflows.roles import RewardFunction, answer_in, system_prompts, word_of
 
 __all__ = ["MathToolWorkflow", "plan_value"]
 
@@ -138,7 +138,8 @@ class MathToolWorkflow:
         if attempt.answer is None:
             return attempt
         attempt.verifier = agents.verifier.new_trajectory()
-        attempt.verdict = await self._use_tool(agents, "verifier", f"{problem.prompt}\nAnswer: {attempt.answer}")
+        verdict = await self._use_tool(agents, "verifier", f"{problem.prompt}\nAnswer: {attempt.answer}")
+        attempt.verdict = word_of(verdict)
         return attempt
 
     async def _use_tool(self, agents: Team, name: str, question: str) -> str | None:

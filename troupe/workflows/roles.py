@@ -12,7 +12,7 @@ from troupe.episode import Task
 from troupe.errors import ConfigError, did_you_mean
 from troupe.protocols import Reward
 
-__all__ = ["RewardFunction", "answer_in", "keyed_random", "system_prompts"]
+__all__ = ["RewardFunction", "answer_in", "keyed_random", "system_prompts", "word_of"]
 
 RewardFunction = Callable[[Task, str | None], Reward]
 
@@ -23,6 +23,11 @@ def answer_in(reply: Reply) -> str | None:
     """What stands between <ans> and </ans>; None where the reply was cut off or says nothing."""
     found: Sequence[str] = [] if reply.truncated else _ANSWER.findall(reply.text)
     return found[-1].strip() or None if found else None
+
+
+def word_of(answer: str | None) -> str | None:
+    """An answer that is one of a few words, such as `ok`, as it is compared: `OK.` says the same."""
+    return None if answer is None else answer.strip(" \t\n.!'\"`").casefold()
 
 
 def system_prompts(

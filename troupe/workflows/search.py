@@ -27,7 +27,7 @@ from troupe.episode import Message, Outcome, Problem, Task, message
 from troupe.errors import ConfigError
 from troupe.handles import EpisodeHandle, TrajectoryHandle
 from troupe.protocols import Reward
-from troupe.workflows.roles import RewardFunction, answer_in, system_prompts
+from troupe.workflows.roles import RewardFunction, answer_in, system_prompts, word_of
 
 __all__ = ["Found", "Library", "SearchWorkflow", "library_for", "look_up"]
 
@@ -206,7 +206,8 @@ class SearchWorkflow:
         cycle.answerer = agents.answerer.new_trajectory()
         reply = await agents.answerer.chat(talk.answering)
         talk.answering.append(reply.message)
-        cycle.answer = answer_in(reply)
+        said = answer_in(reply)
+        cycle.answer = UNKNOWN if word_of(said) == UNKNOWN else said
 
     def _metrics(self) -> dict[str, float]:
         return {
@@ -317,7 +318,7 @@ def _listed(passages: Sequence[Found] | None) -> str:
 
 def _chosen(answer: str | None, results: Sequence[Found]) -> Sequence[Found] | None:
     """The results of the numbers in a reply such as `1, 3`; none for `none`, None for what is no choice among them."""
-    if answer == NONE:
+    if word_of(answer) == NONE:
         return ()
     if answer is None or not _NUMBERS.fullmatch(answer):
         return None

@@ -27,7 +27,7 @@ from troupe.handles import EpisodeHandle, TrajectoryHandle
 from troupe.protocols import Reward, Tool
 from troupe.sandbox.listings import read_listing, read_test
 from troupe.sandbox.patches import PatchError, Tree, apply_patch, make_patch
-from troupe.workflows.roles import RewardFunction, answer_in, system_prompts
+from troupe.workflows.roles import RewardFunction, answer_in, system_prompts, word_of
 
 __all__ = ["RUN", "SWEWorkflow", "as_patch", "location_in", "region"]
 
@@ -221,7 +221,7 @@ class SWEWorkflow:
         workspace.apply(attempt.patch)
         asked = self._opening("validator", f"{_issue(problem)}\nPatch: {attempt.answer}")
         reply, _ = await self._act(agents, "validator", asked, [workspace["run"], workspace["read"]])
-        attempt.verdict = answer_in(reply)
+        attempt.verdict = word_of(answer_in(reply))
 
     def _opening(self, name: str, asked: str) -> list[Message]:
         return [message("system", self.prompts[name]), message("user", asked)]
