@@ -104,46 +104,39 @@ def table(arms: Sequence[str], seeds: Sequence[int], folder: Path) -> str:
 
 # ---------------------------------------------------------------------------------------------- the picture
 
-WIDTH, HEIGHT, LEFT, TOP = 190, 120, 34, 26
 COLOURS = {"": "#0b6e4f", "answers": "#c2410c", "prompts": "#6d28d9"}
 LABELS = {"": "as it is", "answers": "answers permuted", "prompts": "prompts permuted"}
 
 
-def picture(arms: Sequence[str], seeds: Sequence[int], folder: Path) -> str:
-    """SVG: one panel per team, one line per seed and arm, held-out success over updates."""
+def picture(arms: Sequence[str], seeds: Sequence[int], folder: Path, path: Path) -> None:
+    """One panel per team, one line per seed and arm: held-out success over updates."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "teams", "font.size": 8})  # the same runs, the same file
+    from matplotlib import pyplot as plt
+
     teams = [team for team in TEAMS if any(_load(arm, seeds, folder) for arm in arms if arm.partition("-")[0] == team)]
-    step = WIDTH + LEFT + 14
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {step * len(teams)} {HEIGHT + TOP + 44}" '
-        'font-family="sans-serif" font-size="10"><rect width="100%" height="100%" fill="#fff"/>'
+    figure, panels = plt.subplots(1, len(teams), figsize=(2.2 * len(teams), 2.3), sharey=True, squeeze=False)
+    for team, panel in zip(teams, panels[0], strict=True):
+        for control, colour in COLOURS.items():
+            arm = f"{team}-{control}" if control else team
+            for run in _load(arm, seeds, folder) if arm in arms else ():
+                curve = {int(update): 100 * rate for update, rate in run["curve"].items()}
+                style = "--" if control == "prompts" else "-"  # both controls often run along the bottom
+                panel.plot(list(curve), list(curve.values()), style, color=colour, linewidth=1.2)
+        panel.set_title(team)
+        panel.set_xlabel("update")
+        panel.grid(axis="y", alpha=0.3)
+        panel.set_ylim(-2, 102)
+    panels[0, 0].set_ylabel("held-out success, %")
+    entries = [
+        plt.Line2D([], [], color=COLOURS[control], linestyle="--" if control == "prompts" else "-", label=label)
+        for control, label in LABELS.items()
     ]
-    for number, team in enumerate(teams):
-        parts += _panel(
-            team, [arm for arm in arms if arm.partition("-")[0] == team], seeds, folder, number * step + LEFT
-        )
-    for number, (control, label) in enumerate(LABELS.items()):
-        x, y = LEFT + 130 * number, TOP + HEIGHT + 38
-        parts.append(f'<path d="M{x} {y - 3}h18" stroke="{COLOURS[control]}" stroke-width="2"/>')
-        parts.append(f'<text x="{x + 24}" y="{y}">{label}</text>')
-    return "\n".join([*parts, "</svg>"])
-
-
-def _panel(team: str, arms: Sequence[str], seeds: Sequence[int], folder: Path, left: int) -> list[str]:
-    runs = [(arm.partition("-")[2], run["curve"]) for arm in arms for run in _load(arm, seeds, folder)]
-    last = max([1, *(int(update) for _, curve in runs for update in curve)])
-    parts = [f'<text x="{left}" y="{TOP - 10}" font-weight="bold">{team}</text>']
-    for percent in (0, 50, 100):
-        y = TOP + HEIGHT * (1 - percent / 100)
-        parts.append(f'<path d="M{left} {y}h{WIDTH}" stroke="#ddd"/>')
-        parts.append(f'<text x="{left - 4}" y="{y + 3}" text-anchor="end" fill="#555">{percent} %</text>')
-    for x, label in ((left, "0"), (left + WIDTH / 2, "update"), (left + WIDTH, str(last))):
-        parts.append(f'<text x="{x}" y="{TOP + HEIGHT + 14}" text-anchor="middle" fill="#555">{label}</text>')
-    for control, curve in runs:
-        points = [(left + WIDTH * int(u) / last, TOP + HEIGHT * (1 - rate)) for u, rate in curve.items()]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        dash = ' stroke-dasharray="4 3"' if control == "prompts" else ""  # both controls often run along the bottom
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{COLOURS[control]}" stroke-width="1.6"{dash}/>')
-    return parts
+    figure.legend(handles=entries, loc="lower center", ncols=3, frameon=False)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
@@ -163,7 +156,7 @@ def main() -> None:
         in_processes(__file__, [(arm, seed) for seed in arguments.seeds for arm in arguments.arms], arguments)
     print(table(arguments.arms, arguments.seeds, arguments.folder))
     if arguments.plot is not None:
-        arguments.plot.write_text(picture(arguments.arms, arguments.seeds, arguments.folder))
+        picture(arguments.arms, arguments.seeds, arguments.folder, arguments.plot)
 
 
 if __name__ == "__main__":
