@@ -151,9 +151,6 @@ def enter(request: Request, folder: str, mode: str, started: int) -> None:
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     if mode == "bare":
         process_flag(PR_SET_PDEATHSIG, _signal.SIGKILL)
-    limit(RLIMIT_CORE, 0)
-    limit(RLIMIT_MEMLOCK, 64 * 1024)
-    limit(RLIMIT_MSGQUEUE, 0)
     limit(RLIMIT_FSIZE, request.file_bytes)
     limit(RLIMIT_NOFILE, request.open_files)
     seconds = -int(-request.cpu_seconds // 1)  # the kernel counts whole seconds per process, `excess` all of them
@@ -374,6 +371,9 @@ def start(mode: str, control: int, folder: str) -> Request:
     os.closerange(CONTROL + 1, os.sysconf("SC_OPEN_MAX"))
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     process_flag(PR_SET_DUMPABLE, 0)
+    limit(RLIMIT_CORE, 0)  # these are the same for every run, and inherited
+    limit(RLIMIT_MEMLOCK, 64 * 1024)
+    limit(RLIMIT_MSGQUEUE, 0)
     if mode == "bare":
         process_flag(PR_SET_CHILD_SUBREAPER, 1)
     gc.freeze()  # the collector leaves alone, and so shared, what programs inherit
