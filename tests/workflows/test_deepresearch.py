@@ -373,6 +373,19 @@ def test_the_best_wrong_report_is_worth_less_than_the_plainest_right_one(play: A
     assert pay(wrong)["writer"][0] < 0.7 and pay(wrong)["critic"] == [0.0]  # type: ignore[operator]
 
 
+@pytest.mark.parametrize(
+    ("report", "truth", "other"), [(REPORT, "ok", "bad"), ("Dolek lives in Jawick [7].", "bad", "ok")]
+)
+def test_no_wrong_verdict_is_worth_the_right_one(play: Any, report: str, truth: str, other: str) -> None:
+    def worth(verdict: str) -> float | None:
+        script = {"planner": ["boss; town"], "researcher": BOTH, "writer": [report], "critic": [verdict]}
+        return pay(play(TASK, {"max_refinement_iterations": 1}, **script))["critic"][0]
+
+    tricks = [other, f"{truth} {other}", f"{truth} or {other}", f"not {other}", "", "yes", "1", report]
+    assert {worth(trick) for trick in tricks} == {0.0}
+    assert worth(truth) == worth(f"{truth.upper()}.") == 1.0
+
+
 def test_a_writer_with_half_the_sources_cannot_outrank_a_right_report(play: Any) -> None:
     script = {"planner": ["boss"], "researcher": BOTH, "critic": ["ok"]}
     assert pay(play(**script, writer=["Dolek works for Wativ [7]."]))["writer"] == [pytest.approx(0.7)]

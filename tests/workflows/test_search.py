@@ -105,7 +105,7 @@ def test_what_each_agent_is_told(play: Any) -> None:
 def test_a_query_that_finds_nothing_needed(play: Any) -> None:
     """Nothing picked is nothing new: the answerer is not asked until the last cycle."""
     episode = play(query_optimizer=["goat", "Dolek works"], retriever=["None.", "1"], answerer=["Unknown"])
-    assert pay(episode) == {"query_optimizer": [0.0, 1.0], "retriever": [1.0, 1.0], "answerer": [1.0]}
+    assert pay(episode) == {"query_optimizer": [0.0, 1.0], "retriever": [1.0, 1.0], "answerer": [0.5]}
     assert told(episode, "query_optimizer", 1) == "Found: nothing"
     assert episode.outcome is Outcome.FAILURE and episode.metadata["answer"] is None
     assert (episode.metrics["query_success"], episode.metrics["answered"]) == (0.5, 0)
@@ -237,7 +237,11 @@ def test_the_best_wrong_play_of_each_agent_is_worth_less_than_the_plainest_right
     assert max(pay(stuffed)["answerer"]) <= 0.1  # type: ignore[type-var]
     everything = play(TASK, once, query_optimizer=["Dolek works"], retriever=["1, 2"], answerer=["Dolek"])
     assert pay(everything)["retriever"] == [pytest.approx(2 / 3)]
-    assert pay(play(TASK, once, query_optimizer=["goat"], retriever=["1"], answerer=["x"]))["query_optimizer"] == [0.0]
+    honest = play(TASK, once, query_optimizer=["goat"], retriever=["none"], answerer=["unknown"])
+    assert pay(honest)["answerer"] == [0.5]  # a team that gives up has not answered
+    for query in ("goat", "", "a b c", "query", "keeps a goat"):
+        lost = play(TASK, once, query_optimizer=[query], retriever=["1"], answerer=["x"])
+        assert pay(lost)["query_optimizer"] == [0.0]
 
 
 # ---------------------------------------------------------------------------------------------- arguments

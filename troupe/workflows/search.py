@@ -7,8 +7,9 @@ agent is paid for (document 004: one reward per agent), afterwards and by `rewar
                       nothing (the attempt teaches nothing) when it held them all
     retriever         F1 of the passages that it picks against those of the results that the answer needs;
                       to pick none where none is needed is worth 1
-    answerer          1 for the right answer, and for "unknown" while a passage that the answer needs was lacking;
-                      a wrong answer is worth the small share of F1 that the reward function gives it
+    answerer          1 for the right answer; for "unknown" while a passage that the answer needs was lacking 1 as
+                      long as the team goes on looking, and 0.5 in the end; a wrong answer is worth the small share
+                      of F1 that the reward function gives it
 
 Where a task names no passages (`task.answer["passages"]`), query optimizer and retriever are paid 1 for the right final
 answer, and so is "unknown" never. Every attempt is a trajectory of its own.
@@ -32,6 +33,8 @@ from troupe.workflows.roles import RewardFunction, answer_in, system_prompts, wo
 __all__ = ["Found", "Library", "SearchWorkflow", "library_for", "look_up"]
 
 UNKNOWN = "unknown"
+HONEST = 0.5
+"""Pay for a final "unknown" while facts lack: more than a guess, less than an answer."""
 NONE = "none"
 
 PROMPTS: dict[str, dict[str, str]] = {
@@ -119,7 +122,7 @@ class SearchWorkflow:
     credit: Mapping[str, str] = {
         "query_optimizer": "1 if its query finds a needed passage that the team did not hold",
         "retriever": "F1 of the passages it picks against the needed ones among the results",
-        "answerer": "1 if the answer is right, or 'unknown' while a needed passage was lacking",
+        "answerer": "1 if the answer is right, or 'unknown' (0.5 in the end) while a needed passage was lacking",
     }
     vocabulary = (*PROMPTS["compact"].values(), "Found: ", "Known: ", "Query: ", "Facts: ", "nothing", UNKNOWN, NONE)
 
@@ -242,8 +245,9 @@ class SearchWorkflow:
         if cycle.retriever is not None:
             cycle.retriever.reward = float(solved) if needed is None else _f1(cycle.picked, needed & found)
         if cycle.answerer is not None:
-            honest = _is_honest(cycle, needed)
-            cycle.answerer.reward = 1.0 if honest else self._judge(task, cycle.answer).reward
+            honest = HONEST if cycle is self._cycles[-1] else 1.0
+            judged = self._judge(task, cycle.answer).reward
+            cycle.answerer.reward = honest if _is_honest(cycle, needed) else judged
 
     def _is_right(self, task: Task, cycle: _Cycle, needed: frozenset[str] | None) -> bool:
         return _is_honest(cycle, needed) or self._judge(task, cycle.answer).is_correct
