@@ -28,6 +28,7 @@ from troupe.episode import FinishReason, Message, Sampling, StopReason, Tokens, 
 from troupe.errors import CreditError, EpisodeError, TroupeError, did_you_mean
 from troupe.handles import EpisodeHandle, StepHandle, TrajectoryHandle
 from troupe.protocols import Engine, Generation, GenerationRequest, Tool
+from troupe.threads import in_thread
 
 __all__ = [
     "Agent",
@@ -108,6 +109,12 @@ class Wave:
             self._outside[episode] -= 1
             self._keep_time(episode)
             self._wake()
+
+    def excuse(self, seconds: float) -> None:
+        """Gives all live episodes back the time in which the event loop stood still."""
+        for limit in self._live.values():
+            if limit is not None and not limit.expired() and (until := limit.when()) is not None:
+                limit.reschedule(until + seconds)
 
     def _keep_time(self, episode: str) -> None:
         limit = self._live.get(episode)
@@ -387,8 +394,8 @@ class Team:
         return await self.wave.external(self.episode.id, work)
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Runs a blocking function in a thread."""
-        return await self.external(asyncio.to_thread(function, *arguments))
+        """Runs a blocking function in a thread; one that outlasts the episode's time limit is left to itself."""
+        return await self.external(in_thread(function, *arguments))
 
 
 def _shows_alike(layout: Any, turn: _Turn, tools: tuple[Tool, ...]) -> bool:

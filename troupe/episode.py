@@ -188,6 +188,11 @@ class Trajectory:
         return sum(step.reward or 0.0 for step in self.steps) + (self.reward or 0.0)
 
     @property
+    def is_paid(self) -> bool:
+        """Whether anybody said what it is worth, be it nothing."""
+        return self.reward is not None or self.has_step_rewards
+
+    @property
     def has_step_rewards(self) -> bool:
         return any(step.reward is not None for step in self.steps)
 

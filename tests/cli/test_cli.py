@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.letters import Letters
 from tests.runs import ROOT, TINY, Launcher, finished_well, letters, lines_of, overrides, weights
 from troupe.cli.train import preset_path, resolve_config
 from troupe.config import leaf_paths
@@ -147,6 +148,19 @@ def test_documented_spellings_reach_the_run(launch: Launcher, tmp_path: Path) ->
     assert len(updates) == 20 and {row["actor/lr/team"] for row in updates} == {1e-5}
     assert CheckpointStore(tmp_path).steps() == [0, 20]
     assert len(lines_of(tmp_path / "episodes.jsonl")) == 20 * 2 * 2
+
+
+def test_a_dry_run_shows_the_team_and_leaves_nothing(launch: Launcher, tmp_path: Path) -> None:
+    """Credit with a sentence for each agent, the first conversation with what is trained on, memory."""
+    out = finished_well(launch([*letters(tmp_path / "run", sft__steps=0), "--dry-run"])).out
+    for agent, sentence in Letters.credit.items():
+        assert agent in out and all(word in out for word in sentence.split()), agent
+    assert "training and " in out and "trained parameters" in out
+    told = re.findall(r"(\d+) of (\d+) tokens are trained on", out)
+    assert told and all(0 < int(some) < int(whole) for some, whole in told)
+    assert out.count("⟦") == out.count("⟧") > 0
+    assert re.search(r"Estimated memory(.|\n)*weights(.|\n)*all +│ +[\d.,]+", out), out
+    assert not (tmp_path / "run").exists()
 
 
 # ---------------------------------------------------------------------------------------------- training

@@ -225,6 +225,36 @@ def test_mixed_precision_runs_on_the_cpu(amp: str) -> None:
     assert all(p.dtype == torch.float32 for p in network.parameters())
 
 
+def test_fp16_takes_the_step_of_fp32() -> None:
+    """The scale of the loss is gone from the gradient before it is measured, clipped and followed."""
+    moved, norms = [], []
+    for amp in (None, "fp16"):
+        torch.manual_seed(0)
+        network, x = nn.Linear(8, 4), torch.randn(16, 8)
+        before = network.weight.detach().clone()
+        learner = Learner({"all": sgd(*network.parameters(), lr=0.5, max_norm=0.05)}, amp=amp)
+        norms.append(learner.update([lambda n=network, x=x: {"mse": (n(x).float() ** 2).mean()}])["grad_norm/all"])
+        moved.append(network.weight.detach() - before)
+        assert learner.skipped == 0
+    assert norms[1] == pytest.approx(norms[0], rel=5e-3) and norms[0] > 0.05
+    assert torch.allclose(moved[1], moved[0], rtol=2e-2, atol=1e-5) and moved[0].abs().max() > 1e-3
+
+
+def test_fp16_that_overflows_is_skipped_with_half_the_scale_and_stops_late() -> None:
+    parameter = weight(1.0, 2.0)
+    learner = Learner({"all": sgd(parameter)}, amp="fp16", patience=2)
+    scale = learner.state_dict()["scaler"]["scale"]
+    steep = [linear(parameter, math.inf, 1.0)]
+    assert learner.update(steep)["skipped_updates"] == 1 and parameter.tolist() == [1.0, 2.0]
+    assert learner.state_dict()["scaler"]["scale"] == scale / 2
+    learner.update([linear(parameter, 0.5, 0.0)])
+    assert parameter.tolist() == [0.5, 2.0]
+    for _ in range(2 * 8 - 1):
+        learner.update(steep)
+    with pytest.raises(TrainingError, match="not finite 16 updates in a row"):
+        learner.update(steep)
+
+
 # ---------------------------------------------------------------------------------------------- memory
 
 

@@ -201,6 +201,40 @@ def test_an_episode_that_hangs_runs_out_of_time(two_faced: Any) -> None:
     assert episodes[0].trajectories[0].stop_reason is StopReason.TIMEOUT
 
 
+def test_a_thread_that_hangs_costs_its_episode_and_no_more(two_faced: Any) -> None:
+    never = threading.Event()
+
+    async def hang(problem: Problem, agents: Team) -> None:
+        await agents.a.chat(ASK)
+        if problem.prompt == "problem 0":
+            await agents.in_thread(never.wait)
+
+    began = time.monotonic()
+    episodes = run(two_faced(), lambda: Scene(hang), jobs(2), timeout=0.3)
+    assert [e.outcome for e in episodes] == [Outcome.TIMEOUT, Outcome.SUCCESS]
+    assert time.monotonic() - began < 5.0
+    never.set()
+
+
+def test_a_reward_that_hangs_costs_its_episode_and_no_more(two_faced: Any) -> None:
+    never = threading.Event()
+
+    def reward(task: Task, episode: EpisodeHandle) -> None:
+        episode.trajectories[0].reward = 1.0
+        if task.id == "t0":
+            never.wait()
+        episode.outcome = Outcome.SUCCESS
+
+    async def chat(problem: Problem, agents: Team) -> None:
+        await agents.a.chat(ASK)
+
+    episodes = run(two_faced(), lambda: Scene(chat, reward), jobs(2), timeout=0.3)
+    never.set()
+    assert [e.outcome for e in episodes] == [Outcome.TIMEOUT, Outcome.SUCCESS]
+    assert [e.trajectories[0].reward for e in episodes] == [None, 1.0]
+    assert episodes[0].metadata["error"] == "its reward took longer than 0.3 s"
+
+
 @pytest.mark.parametrize("outside", [False, True])
 def test_an_episode_that_hangs_beside_its_own_call_runs_out_of_time(two_faced: Any, outside: bool) -> None:
     """Its call waits for the wave; with a hanging tool the wave waits for it. Neither may wait for ever."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -43,9 +44,8 @@ def tasks(turns: Sequence[int] = (0, 3, 0, 1)) -> Iterator[Task]:
 def stream(tiny: Any, in_flight: int = 2, workflow: Any = Chatter, engine: Any = None, **more: Any) -> EpisodeStream:
     engine = engine or LocalEngine({"team": Policy("team", tiny)}, max_batch=16)
     specs = {"speaker": AgentSpec("team", Sampling(4, 1.0), 400)}
-    return EpisodeStream(
-        more.get("source", tasks()), 2, workflow, engine, specs, RolloutSettings((0, "s"), "s"), in_flight=in_flight
-    )
+    settings = RolloutSettings((0, "s"), "s", timeout=more.get("timeout"))
+    return EpisodeStream(more.get("source", tasks()), 2, workflow, engine, specs, settings, in_flight=in_flight)
 
 
 def names(groups: Sequence[Sequence[Episode]]) -> list[str]:
@@ -93,6 +93,28 @@ def test_staleness_looks_at_the_oldest_token_of_those_who_learn(make_step: Any, 
     episode = make_episode("t", (steps, 1.0))
     assert staleness(episode, {"team": 5}) == 2
     assert staleness(episode, {"other": 9}) == 0
+
+
+@pytest.mark.parametrize("where", ["run", "reward"])
+def test_a_thread_that_hangs_costs_its_episodes_and_no_more(tiny: Any, where: str) -> None:
+    never = threading.Event()
+
+    class Hangs(Chatter):
+        async def run(self, problem: Any, agents: Any) -> None:
+            await super().run(problem, agents)
+            if where == "run" and problem.id == "t0":
+                await agents.in_thread(never.wait)
+
+        def reward(self, task: Task, episode: Any) -> None:
+            if where == "reward" and task.id == "t0":
+                never.wait()
+            super().reward(task, episode)
+
+    source = stream(tiny, workflow=Hangs, timeout=0.3)
+    outcomes = {group[0].task_id: {e.outcome for e in group} for group in source.take(3)}
+    source.close()
+    never.set()
+    assert outcomes.pop("t0") == {Outcome.TIMEOUT} and set().union(*outcomes.values()) == {Outcome.SUCCESS}
 
 
 def test_an_episode_that_raises_is_an_episode(tiny: Any) -> None:

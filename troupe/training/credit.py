@@ -156,11 +156,7 @@ def _normalised(advantages: Tensor, paid: Sequence[tuple[AlgorithmConfig, Sequen
 def _unpaid(episodes: Sequence[Episode], batch: Batch) -> set[tuple[int, int]]:
     """(episode, trajectory) of what nobody paid."""
     found = {(span.episode, span.trajectory) for span in batch.spans}
-    return {(e, t) for e, t in found if not _is_paid(episodes[e].trajectories[t])}
-
-
-def _is_paid(trajectory: Trajectory) -> bool:
-    return trajectory.reward is not None or trajectory.has_step_rewards
+    return {(e, t) for e, t in found if not episodes[e].trajectories[t].is_paid}
 
 
 # ---------------------------------------------------------------------------------------------- group estimators
@@ -301,10 +297,12 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     for reason, count in reasons.items():
         metrics[f"episode/termination_reason/{reason}"] = count / max(1, sum(reasons.values()))
     for agent, trajectories in by_agent.items():
-        pay = torch.tensor([t.total_reward for t in trajectories])
-        metrics[f"reward/{agent}/mean"] = float(pay.mean())
-        metrics[f"reward/{agent}/std"] = float(pay.std(unbiased=False))
-        metrics[f"reward/{agent}/min"], metrics[f"reward/{agent}/max"] = float(pay.min()), float(pay.max())
+        paid = [t.total_reward for t in trajectories if t.is_paid]
+        if paid:  # what nobody paid was not worth nothing
+            pay = torch.tensor(paid)
+            metrics[f"reward/{agent}/mean"] = float(pay.mean())
+            metrics[f"reward/{agent}/std"] = float(pay.std(unbiased=False))
+            metrics[f"reward/{agent}/min"], metrics[f"reward/{agent}/max"] = float(pay.min()), float(pay.max())
         lengths = [len(s.tokens.response_ids) for t in trajectories for s in t.steps if s.tokens]
         metrics[f"response_length/{agent}/mean"] = sum(lengths) / max(1, len(lengths))
         sampled += sum(lengths)

@@ -110,9 +110,14 @@ def _policy_terms(
     if algorithm.entropy_coeff > 0:
         losses["entropy"] = -algorithm.entropy_coeff * add_up(scores.entropies)
     with torch.no_grad():
+        clipped = surrogate.clipped.float()
         meter.add("actor/entropy", scores.entropies, mask)
-        meter.add("actor/pg_clipfrac", surrogate.clipped.float(), mask)
+        meter.add("actor/pg_clipfrac", clipped, mask)
         meter.add("actor/ppo_kl", KL_ESTIMATORS["k3"](scores.logprobs - old), mask)
+        for agent in sorted({row.agent for row in part.rows}):
+            said = mask * torch.tensor([[row.agent == agent] for row in part.rows], device=mask.device)
+            meter.add(f"actor/entropy/{agent}", scores.entropies, said)
+            meter.add(f"actor/pg_clipfrac/{agent}", clipped, said)
     return losses
 
 

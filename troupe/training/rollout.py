@@ -1,12 +1,14 @@
 """Episodes from a workflow and an engine.
 
 Every episode runs as a coroutine under a semaphore and a time limit. One that raises, hangs or outgrows its limits is
-recorded with its outcome and never stops its siblings; an engine that raises stops the run.
+recorded with its outcome and never stops its siblings; an engine that raises stops the run. What hangs in a thread, and
+a reward that hangs, is left behind at the limit; a workflow that blocks the event loop itself cannot be stopped.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +19,12 @@ from troupe.episode import Episode, Outcome, StopReason, Task
 from troupe.errors import CreditError, UserError
 from troupe.handles import EpisodeHandle, TrajectoryHandle
 from troupe.protocols import Engine, Workflow
+from troupe.threads import in_thread, within
 
 __all__ = ["Job", "RolloutSettings", "run_episodes", "run_episodes_sync", "run_one"]
+
+PAYERS = 32
+"""Episodes that are paid at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ class RolloutSettings:
     key: tuple[Any, ...]
     purpose: str
     parallel: int = 1024
-    timeout: float | None = None  # seconds per episode, not counting the wait for its siblings; never exact
+    timeout: float | None = None  # seconds to run, not counting the wait for its siblings, and to pay; never exact
 
 
 async def run_episodes(
@@ -58,13 +64,14 @@ async def run_episodes(
     that does not fit its agents: those are failed programs, not failed episodes.
     """
     wave = Wave(engine)
-    gate = asyncio.Semaphore(settings.parallel)
+    gate, payers = asyncio.Semaphore(settings.parallel), asyncio.Semaphore(PAYERS)
 
     async def one(job: Job) -> Episode:
         workflow = make_workflow()
         async with gate:  # not while it is paid: how long that takes must not decide who joins which wave
             handle = await _run(job, workflow, wave, agents, settings, pay=pay)
-        await asyncio.to_thread(_reward, job, workflow, handle)  # hidden tests take seconds
+        async with payers:  # hidden tests take seconds
+            await _reward_beside(job, workflow, handle, settings.timeout)
         episode = handle.freeze()
         if wave.failure is not None:
             raise wave.failure
@@ -95,7 +102,12 @@ async def run_one(
 ) -> Episode:
     """One attempt among those of the wave. What fails inside is recorded in the episode."""
     handle = await _run(job, workflow, wave, agents, settings, pay=True)
-    _reward(job, workflow, handle)  # at once: in a stream the order in which episodes end decides what comes next
+    began = time.monotonic()
+    try:  # at once: in a stream the order in which episodes end decides what comes next
+        within(settings.timeout, _reward, job, workflow, handle)
+    except TimeoutError:
+        _unpaid(handle, settings.timeout)
+    wave.excuse(time.monotonic() - began)
     return handle.freeze()
 
 
@@ -148,6 +160,23 @@ def _reward(job: Job, workflow: Workflow, handle: EpisodeHandle) -> None:
         _fail(handle, Outcome.ERROR, StopReason.ERROR, _describe(error))
     if truncated and handle.outcome is Outcome.FAILURE:
         handle.outcome = Outcome.TRUNCATED
+
+
+async def _reward_beside(job: Job, workflow: Workflow, handle: EpisodeHandle, timeout: float | None) -> None:
+    try:
+        async with asyncio.timeout(timeout):
+            await in_thread(_reward, job, workflow, handle)
+    except TimeoutError:  # of ours: what a reward raises is dealt with in its thread
+        _unpaid(handle, timeout)
+
+
+def _unpaid(handle: EpisodeHandle, timeout: float | None) -> None:
+    """The reward hangs: its episode teaches nothing, whatever was paid by then."""
+    for trajectory in handle.trajectories:
+        trajectory.reward = None
+        for step in trajectory.steps:
+            step.reward = None
+    _fail(handle, Outcome.TIMEOUT, StopReason.TIMEOUT, f"its reward took longer than {timeout} s")
 
 
 def _adopt(handle: EpisodeHandle, returned: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -52,6 +53,8 @@ def test_a_signal_is_a_difference_between_attempts_of_one_agent() -> None:
 
     alike, apart = [attempt(1, 0), attempt(1, 0)], [attempt(1, 0), attempt(1, 0.5)]
     assert not has_signal(alike, ["a", "b"]) and has_signal(apart, ["a", "b"]) and not has_signal(apart, ["a"])
+    raised, unpaid = replace(attempt(0, 0), outcome=Outcome.ERROR), Episode("e", "t", (Trajectory("a", (), None),))
+    assert not has_signal([*alike, raised, unpaid], ["a", "b"])  # neither was worth nothing
 
 
 def test_groups_that_teach_nothing_are_replaced(tmp_path: Path) -> None:
@@ -60,8 +63,34 @@ def test_groups_that_teach_nothing_are_replaced(tmp_path: Path) -> None:
         assert row["rollout/groups_kept"] == 2 <= row["rollout/groups_attempted"] and row["rollout/rounds"] >= 1
         assert row.get("rollout/rows_without_signal", 0) == 0
     assert sum(row["rollout/groups_attempted"] for row in rows) > 6
-    ids = {episode["task_id"] for episode in lines_of(tmp_path / "episodes.jsonl")}
-    assert all(TASKS.index(next(t for t in TASKS if t.id == i)) % 2 == 1 for i in ids)
+    made = list(lines_of(tmp_path / "episodes.jsonl"))
+    odd = {task.id for task in TASKS[1::2]}
+    kept = [episode for episode in made if "left_out" not in episode["metadata"]]
+    assert {episode["task_id"] for episode in kept} <= odd and len(kept) == 3 * 2 * 2
+    reasons = {(episode["task_id"] in odd, episode["metadata"].get("left_out")) for episode in made}
+    assert reasons <= {(True, None), (True, "no signal"), (True, "not needed"), (False, "no signal")}
+    assert len(made) == sum(row["rollout/groups_attempted"] for row in rows) * 2  # every attempt is on record
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_what_is_left_out_is_counted(tmp_path: Path, mode: str) -> None:
+    """Attempts at even tasks raise; no group of theirs has a signal, and the metrics still tell of them."""
+
+    class Raises(Lucky):
+        async def run(self, problem: Any, agents: Any) -> None:
+            await super().run(problem, agents)
+            if problem.id in {task.id for task in TASKS[::2]}:
+                raise ValueError("broken")
+
+    options = {"rollout__filter_groups": "true", "rollout__mode": mode}
+    rows = run(tmp_path, Raises, **options, **({} if mode == "async" else {"rollout__max_rounds": 8}))
+    made = list(lines_of(tmp_path / "episodes.jsonl"))
+    errors = [episode for episode in made if episode["outcome"] == "error"]
+    assert errors and all(episode["metadata"]["left_out"] == "no signal" for episode in errors)
+    assert max(row["episode/outcome/error"] for row in rows) > 0
+    assert all(row["reward/speaker/mean"] == 0.5 for row in rows)  # of those that were paid
+    if mode == "async":
+        assert sum(row["rollout/groups_without_signal"] for row in rows) == len(errors) / 2
 
 
 def test_oversampling_attempts_more_and_keeps_a_batch(tmp_path: Path) -> None:

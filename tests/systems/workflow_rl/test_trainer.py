@@ -20,6 +20,7 @@ from troupe.models.language import Policy
 from troupe.stores.checkpoints import CheckpointStore
 from troupe.stores.episodes import EpisodeStore
 from troupe.systems.workflow_rl import AgentTrainer
+from troupe.systems.workflow_rl.alarms import alarms
 from troupe.systems.workflow_rl.config import WorkflowRLConfig
 from troupe.systems.workflow_rl.trainer import TrainResult
 from troupe.tasks.datasets import DatasetRegistry
@@ -146,6 +147,48 @@ def test_several_attempts_per_task(tmp_path: Path) -> None:
     assert len(lines_of(tmp_path / "val" / "episodes_0.jsonl")) == 3 * 4
     sampled = lines_of(tmp_path / "val" / "episodes_0.jsonl")[0]["trajectories"][0]["steps"][0]["tokens"]["sampling"]
     assert sampled["temperature"] == 0.5
+
+
+def test_what_is_measured(tmp_path: Path) -> None:
+    """The metrics by their names: one row per update, one per validation."""
+    trainer(tmp_path, trainer__val_n=3, trainer__total_steps=1, algorithm__entropy_coeff=0.01).train()
+    first, update, last = lines_of(tmp_path / "metrics.jsonl")
+    agents = Letters.agent_names
+    expected = {f"reward/{agent}/{part}" for agent in agents for part in ("mean", "std", "min", "max")}
+    expected |= {f"advantage/{agent}/fraction_zero" for agent in agents}
+    expected |= {f"actor/{part}/{agent}" for agent in agents for part in ("entropy", "pg_clipfrac")}
+    expected |= {f"batch/solve_{part}" for part in ("all", "none", "partial")}
+    expected |= {f"episode/outcome/{part}" for part in ("success", "failure", "timeout", "error", "truncated")}
+    expected |= {"actor/entropy", "actor/pg_clipfrac", "actor/ppo_kl", "actor/loss/policy", "actor/grad_norm/team"}
+    expected |= {"rollout/staleness_mean", "rollout/staleness_max", "training/mismatch_kl"}
+    assert expected <= update.keys() and any(name.startswith("episode/termination_reason/") for name in update)
+    assert update["rollout/staleness_max"] == 0 and 0 <= update["training/mismatch_kl"] < 1e-9
+    per_agent = [update[f"actor/entropy/{agent}"] for agent in agents]
+    assert min(per_agent) <= update["actor/entropy"] <= max(per_agent)
+    kinds = {task.kind for task in VAL}
+    for row in (first, last):
+        assert {
+            f"val/{part}pass@{k}" for k in (1, 2, 3) for part in ("", *(f"{kind}/" for kind in kinds))
+        } <= row.keys()
+        assert all(row[f"val/{kind}/pass@1"] <= row[f"val/{kind}/pass@3"] for kind in kinds)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({"reward/writer/std": 0.0}, "every reward of agent 'writer' is the same"),
+        ({"response_length/writer/mean": 4.0}, "nobody paid agent 'writer'"),
+        ({"training/mismatch_kl": 0.02}, "training/mismatch_kl is 0.02: tokens were sampled from other"),
+        ({"episode/termination_reason/max_response_length_exceeded": 0.4,
+          "episode/termination_reason/max_prompt_length_exceeded": 0.2}, "60% of the attempts were cut off"),
+    ],
+)  # fmt: skip
+def test_alarms(metrics: dict[str, float], said: str) -> None:
+    sound = {"actor/loss/policy": 0.1, "reward/editor/std": 0.3, "training/mismatch_kl": 1e-5}
+    assert list(alarms(sound, ["editor"])) == []
+    (sentence,) = alarms(sound | metrics, ["writer"])
+    assert sentence.startswith(said)
+    assert next(alarms({}, [])) == "all advantages are zero; nothing was learned"
 
 
 def test_overlong_prompts_are_dropped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,15 +14,34 @@ from troupe.episode import Episode, Task
 from troupe.errors import TrainingError
 from troupe.protocols import Workflow
 from troupe.systems.workflow_rl.config import WorkflowRLConfig
+from troupe.training.credit import trainable
 from troupe.training.rollout import Job, RolloutSettings, run_episodes_sync
 from troupe.training.stream import EpisodeStream, staleness
 
-__all__ = ["Collector", "has_signal"]
+__all__ = ["Collected", "Collector", "has_signal"]
 
 
 def has_signal(attempts: Sequence[Episode], agents: Sequence[str]) -> bool:
-    """Whether some agent's attempts at one task were paid differently: nothing else tells group estimators apart."""
-    return any(len({t.total_reward for episode in attempts for t in episode.of(agent)}) > 1 for agent in agents)
+    """Whether some agent's attempts at one task were paid differently: nothing else tells group estimators apart.
+
+    What nobody paid, and what is not trained on, tells nothing.
+    """
+    tried = [t for episode in trainable(attempts) for t in episode.trajectories if t.is_paid]
+    return any(len({t.total_reward for t in tried if t.agent == agent}) > 1 for agent in agents)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Attempts of one update: those to learn from; those that were made and left out, with `metadata["left_out"]`, which
+    is `no signal`, `not needed` or `stale`; and counts."""
+
+    kept: list[Episode]
+    left_out: list[Episode]
+    counts: dict[str, float]
+
+
+def _left_out(episodes: Sequence[Episode], why: str) -> list[Episode]:
+    return [replace(episode, metadata={**episode.metadata, "left_out": why}) for episode in episodes]
 
 
 class Collector:
@@ -49,13 +69,18 @@ class Collector:
 
     def collect(
         self, update: int, specs: Mapping[str, AgentSpec], learning: Sequence[str], versions: Mapping[str, int]
-    ) -> tuple[list[Episode], dict[str, float]]:
-        """The episodes to learn from, and counts. `versions` are those of the policies that learn."""
+    ) -> Collected:
+        """`versions` are those of the policies that learn; staleness is counted against them."""
         if self.config.rollout.mode == "async":
-            return self._from_stream(specs, learning, versions)
-        if not self.config.rollout.filter_groups:
-            return self._attempt(self._next(self.batch_size), update, 0, specs), {}
-        return self._filtered(update, specs, learning)
+            found = self._from_stream(specs, learning, versions)
+        elif self.config.rollout.filter_groups:
+            found = self._filtered(update, specs, learning)
+        else:
+            found = Collected(self._attempt(self._next(self.batch_size), update, 0, specs), [], {})
+        ages = [staleness(episode, versions) for episode in found.kept]
+        found.counts["rollout/staleness_mean"] = sum(ages) / max(1, len(ages))
+        found.counts["rollout/staleness_max"] = float(max(ages, default=0))
+        return found
 
     def close(self) -> None:
         if self._stream is not None:
@@ -63,12 +88,11 @@ class Collector:
 
     # ------------------------------------------------------------------------------------------ at once
 
-    def _filtered(
-        self, update: int, specs: Mapping[str, AgentSpec], learning: Sequence[str]
-    ) -> tuple[list[Episode], dict[str, float]]:
+    def _filtered(self, update: int, specs: Mapping[str, AgentSpec], learning: Sequence[str]) -> Collected:
         """Rounds of attempts until enough groups have a signal. Where too few are found, those are all there are."""
         rollout = self.config.rollout
         kept: list[Episode] = []
+        left_out: list[Episode] = []
         groups = attempted = 0
         for number in range(rollout.max_rounds):
             missing = self.batch_size - groups
@@ -77,13 +101,17 @@ class Collector:
             attempted += len(tasks)
             for i in range(0, len(episodes), rollout.n):
                 attempts = episodes[i : i + rollout.n]
-                if groups < self.batch_size and has_signal(attempts, learning):
+                if not has_signal(attempts, learning):
+                    left_out += _left_out(attempts, "no signal")
+                elif groups < self.batch_size:
                     kept += attempts
                     groups += 1
+                else:
+                    left_out += _left_out(attempts, "not needed")
             if groups == self.batch_size:
                 break
         counts = {"rollout/groups_attempted": float(attempted), "rollout/groups_kept": float(groups)}
-        return kept, counts | {"rollout/rounds": float(number + 1)}
+        return Collected(kept, left_out, counts | {"rollout/rounds": float(number + 1)})
 
     def _attempt(
         self, tasks: Sequence[Task], update: int, number: int, specs: Mapping[str, AgentSpec]
@@ -117,7 +145,7 @@ class Collector:
 
     def _from_stream(
         self, specs: Mapping[str, AgentSpec], learning: Sequence[str], versions: Mapping[str, int]
-    ) -> tuple[list[Episode], dict[str, float]]:
+    ) -> Collected:
         """Groups as they are completed. Too old episodes are dropped (or counted, where they are weighted), and so are
         groups without a signal where groups are filtered; others take their place."""
         rollout = self.config.rollout
@@ -125,7 +153,7 @@ class Collector:
         if self._stream is None:
             self._stream = self._open(specs)
         kept: list[Episode] = []
-        ages: list[int] = []
+        left_out: list[Episode] = []
         counts = {"rollout/stale_dropped": 0.0, "rollout/stale_weighted": 0.0, "rollout/groups_without_signal": 0.0}
         groups = tried = 0
         while groups < self.batch_size:
@@ -138,23 +166,21 @@ class Collector:
                 )
             fresh = []
             for episode in attempts:
-                age = staleness(episode, versions)
-                if age > rollout.max_staleness:
+                if staleness(episode, versions) > rollout.max_staleness:
                     counts["rollout/stale_weighted" if weighted else "rollout/stale_dropped"] += 1
                     if not weighted:
+                        left_out += _left_out([episode], "stale")
                         continue
-                ages.append(age)
                 fresh.append(episode)
             if not fresh:
                 continue
             if rollout.filter_groups and not has_signal(fresh, learning):
                 counts["rollout/groups_without_signal"] += 1
+                left_out += _left_out(fresh, "no signal")
                 continue
             kept += fresh
             groups += 1
-        counts["rollout/staleness_mean"] = sum(ages) / len(ages)
-        counts["rollout/staleness_max"] = float(max(ages))
-        return kept, counts
+        return Collected(kept, left_out, counts)
 
     def _open(self, specs: Mapping[str, AgentSpec]) -> EpisodeStream:
         config = self.config
@@ -163,7 +189,8 @@ class Collector:
             purpose=f"stream{self.cursor}.",
             timeout=config.workflow.timeout,
         )
+        wanted = math.ceil(config.rollout.oversample * self.batch_size)
         return EpisodeStream(
             self._endless(), config.rollout.n, self.make_workflow, self.engine, specs, settings,
-            in_flight=math.ceil(config.rollout.oversample * self.batch_size),
+            in_flight=max(1, min(wanted, config.workflow.n_parallel_tasks // config.rollout.n)),
         )  # fmt: skip

@@ -25,6 +25,7 @@ from troupe.stores.episodes import EpisodeStore
 from troupe.stores.state import parameter_hash
 from troupe.stores.tracking import Tracker
 from troupe.systems.workflow_rl import setup, sft, state
+from troupe.systems.workflow_rl.alarms import alarms
 from troupe.systems.workflow_rl.collect import Collector
 from troupe.systems.workflow_rl.config import ALIASES, WorkflowRLConfig
 from troupe.systems.workflow_rl.inputs import Inputs
@@ -142,20 +143,22 @@ class AgentTrainer:
         began = time.perf_counter(), time.process_time()
         versions = {name: self.policies[name].version for name in self._learning_policies()}
         specs = self.acting.specs(self.config, self.config.rollout.temperature)
-        episodes, counts = self.collector.collect(self.update, specs, self.learning, versions)
+        found = self.collector.collect(self.update, specs, self.learning, versions)
         collected = time.perf_counter(), time.process_time()
-        metrics = episode_metrics(episodes) | counts
-        self.episodes.append(episodes)
-        kept = trainable(episodes)
-        metrics["rollout/not_trained_on"] = float(len(episodes) - len(kept))
+        made = [*found.kept, *found.left_out]
+        metrics = episode_metrics(made) | found.counts
+        self.episodes.append(made)
+        kept = trainable(found.kept)
+        metrics["rollout/not_trained_on"] = float(len(made) - len(kept))
         batch = self._credited(kept, metrics)
         if batch is not None:
-            metrics |= self._learn(batch)
+            metrics = self._learn(batch) | metrics
         for name in self._learning_policies():
             self.policies[name].version += 1
         self.engine.forget()
         self.update += 1
-        self._warn(metrics)
+        for warning in alarms(metrics, self.learning):
+            log.warning("update %d: %s", self.update, warning)
         ended = time.perf_counter(), time.process_time()
         timing = {"time/rollout_s": collected[0] - began[0], "time/update_s": ended[0] - collected[0]}
         timing |= {"cpu/rollout_s": collected[1] - began[1], "cpu/update_s": ended[1] - collected[1]}
@@ -215,6 +218,7 @@ class AgentTrainer:
         config, meter = self.config, Meter()
         together = [self._first_prompt(batch, i) for i in range(len(batch))] if config.model.prefix_sharing else None
         metrics: dict[str, float] = {}
+        mismatch: float | None = None
         for epoch in range(config.algorithm.ppo_epochs):
             generator = torch.Generator().manual_seed((config.seed * 1_000_003 + self.update) * 101 + epoch)
             size = config.algorithm.mini_batch_size
@@ -226,7 +230,10 @@ class AgentTrainer:
                     share=config.model.prefix_sharing,
                 )  # fmt: skip
                 metrics = self.learner.update(closures)
-        return {f"actor/{name}": value for name, value in metrics.items()} | meter.means()
+                if mismatch is None:  # the weights were still those that sampled
+                    mismatch = meter.means()["actor/ppo_kl"]
+        found = {f"actor/{name}": value for name, value in metrics.items()} | meter.means()
+        return found if mismatch is None else found | {"training/mismatch_kl": mismatch}
 
     @staticmethod
     def _first_prompt(batch: Batch, row: int) -> int:
@@ -248,15 +255,6 @@ class AgentTrainer:
                 f"recomputed log-probs differ from the sampled ones by {gap:.2e}; trainer.logprob_tolerance is "
                 f"{trainer.logprob_tolerance:.0e}"
             )
-
-    def _warn(self, metrics: Mapping[str, float]) -> None:
-        for agent in self.learning:
-            if metrics.get(f"reward/{agent}/std") == 0.0:
-                log.warning(
-                    "update %d: every reward of agent %r is the same; it cannot learn from it", self.update, agent
-                )
-        if "actor/loss/policy" not in metrics:
-            log.warning("update %d: all advantages are zero; nothing was learned", self.update)
 
     # ------------------------------------------------------------------------------------------ validation
 
@@ -285,11 +283,10 @@ class AgentTrainer:
         shown.unlink(missing_ok=True)
         EpisodeStore(shown).append(episodes[: 64 * self.config.trainer.val_n])
         metrics = {f"val/{name}": value for name, value in report.metrics.items()}
-        for kind in report.kinds():
-            metrics[f"val/{kind}/pass@1"] = report.success([kind]).mean
-        metrics["val/pass@1"] = report.success().mean
-        if self.config.trainer.val_n > 1:
-            metrics[f"val/pass@{self.config.trainer.val_n}"] = report.pass_at(self.config.trainer.val_n).mean
+        most = self.config.trainer.val_n
+        for k in sorted({2**power for power in range(most.bit_length())} | {most}):
+            metrics[f"val/pass@{k}"] = report.pass_at(k).mean
+            metrics |= {f"val/{kind}/pass@{k}": report.pass_at(k, [kind]).mean for kind in report.kinds()}
         self.tracker.log(metrics, update)
         self.progress("val", update, self.total_updates, metrics)
 
