@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "troupe"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("batch", "config", "episode", "errors", "protocols"),
-    ("maths", "agents", "handles", "search"),
+    ("maths", "agents", "handles", "search", "threads"),
     ("models", "stores", "sandbox"),
     ("envs", "tasks", "rewards", "tools", "workflows", "retrieval", "engines", "training"),
     ("systems", "serving", "monitoring", "testing"),

@@ -1,19 +1,35 @@
-"""docs/names.md cannot rot: every row is imported, parsed or resolved."""
+"""docs/names.md cannot rot: every row is imported, resolved, prepared or compared with the script that it names."""
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
+import shlex
+import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from troupe.cli import parser
-from troupe.cli.train import preset_path
-from troupe.config import leaf_paths
+import troupe.cli
+from tests.sandboxes import sandbox  # noqa: F401  (fixture)
+from tests.tasks.hub import documented, hub
+from tests.tasks.test_swe import checkout
+from troupe.cli import main, parse
+from troupe.cli.data import PREPARERS
+from troupe.cli.train import preset_path, resolve_config
+from troupe.config import format_value, leaf_paths
+from troupe.errors import ConfigError
 from troupe.systems.workflow_rl.config import ALIASES, WorkflowRLConfig
+from troupe.systems.workflow_rl.tasks import load_tasks
+from troupe.tasks import GENERATORS
+from troupe.tasks.datasets import DatasetRegistry
+from troupe.workflows import WORKFLOWS
 
-PAGE = (Path(__file__).parents[1] / "docs" / "names.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "names.md").read_text(encoding="utf-8")
+DEFAULT_PRESET = "agent_ppo_trainer"
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -23,29 +39,155 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in table[2:]]
 
 
+def spans(cell: str) -> list[str]:
+    """What stands in backticks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def overrides(cell: str) -> list[str]:
+    """The `KEY=VALUE` words in backticks that are no Python."""
+    words = [word for span in spans(cell) if "(" not in span for word in span.split()]
+    return [word for word in words if re.fullmatch(r"\+?[a-z_]+(\.[a-z_]+)*=\S+", word)]
+
+
+def resolved(*words: str, files: tuple[Path, ...] = ()) -> WorkflowRLConfig:
+    return resolve_config(DEFAULT_PRESET, list(map(str, files)), words).config
+
+
+PREPARED = [override.partition("=")[2] for row in rows("Data sets") for override in overrides(row[2])]
+
+
 @pytest.mark.parametrize("row", rows("Python names"), ids=lambda row: row[0])
 def test_python_name(row: list[str]) -> None:
     module, _, name = row[2].strip("`").rpartition(".")
     assert hasattr(import_module(module), name)
 
 
+# ---------------------------------------------------------------------------------------------- data sets
+
+
+@pytest.mark.parametrize("row", rows("Data sets"), ids=lambda row: row[0])
+def test_data_set(
+    row: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sandbox: object,  # noqa: F811
+) -> None:
+    """Its command stores it under its name, and a run that names it as the row does finds its tasks."""
+    hub(monkeypatch, documented)
+    source = tmp_path / "DIR"
+    for task in ("pack__0000", "pack__0001", "pack__0002", "org__pack-0"):
+        checkout(source, task)
+    (source / "corpus.jsonl").write_text('{"id": "p", "text": "It was dredged in 1931."}\n')
+    facts = [{"values": ["1931"], "passages": ["p"]}]
+    asked = [json.dumps({"question": f"When, for the {n}th time?", "facts": facts}) for n in range(4)]
+    (source / "questions.jsonl").write_text("\n".join(asked))
+    if row[3].startswith("`troupe data prepare swe"):
+        (source / "questions.jsonl").unlink()
+        (source / "corpus.jsonl").unlink()
+    words = shlex.split(spans(row[3])[0].replace("DIR", str(source)))[1:]
+    assert main([*words, "--root", str(tmp_path / "data"), "--held-out", "0.4"]) == 0
+    use = overrides(row[2])[0]
+    key, _, name = use.partition("=")
+    assert spans(row[0]) == [name] or not spans(row[0])  # a set of the user's own has no documented name
+    splits = DatasetRegistry(tmp_path / "data").splits(name)
+    assert ("train" in splits) == (key == "data.train") and "held_out" in splits
+    train, val = load_tasks(resolved(use, f"data.root={tmp_path / 'data'}").data, seed=0)
+    assert train and val
+
+
+# ---------------------------------------------------------------------------------------------- commands
+
+
+def checked(command: str, more: str, tmp_path: Path) -> None:
+    """Parses a command of the page, resolves its configuration with the overrides of its remark, and looks up every
+    name in it."""
+    (tmp_path / "file.yaml").write_text("optim: {lr: 1e-5}\n")
+    words = shlex.split(command.replace("FILE", str(tmp_path / "file.yaml")))[1:]
+    arguments = parse([*words, *(overrides(more) if words[0] == "train" else [])])
+    assert arguments.command is not None
+    if words[:2] == ["data", "prepare"]:
+        assert arguments.name in PREPARERS
+    elif words[0] == "evaluate":
+        assert arguments.workflow is None or arguments.workflow in WORKFLOWS
+    else:
+        assert words[:2] == ["train", "workflow"]
+        config = resolve_config(arguments.preset, arguments.config, arguments.overrides).config
+        assert config.workflow.name in WORKFLOWS
+        assert {config.data.train, config.data.val or config.data.train} <= {*GENERATORS, *PREPARED}
+
+
 @pytest.mark.parametrize("row", rows("Commands"), ids=lambda row: row[0])
-def test_command(row: list[str]) -> None:
-    words = row[2].strip("`").split()
-    if words[0] != "troupe":
-        pytest.importorskip(words[0])
-        return
-    options = {"evaluate": ["--checkpoint", "RUN"], "data": ["gsm8k"]}
-    assert parser().parse_args([*words[1:], *options.get(words[1], [])]).command is not None
+def test_command(row: list[str], tmp_path: Path) -> None:
+    for command in spans(row[2]):
+        if not command.startswith("troupe "):
+            pytest.importorskip(command.split()[0])
+            continue
+        checked(command, row[3], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("command", "remark"),
+    [
+        ("troupe train workflow workflow=nonsense", ""),
+        ("troupe train workflow workflow=swe", "`data.train=R2E_Gym`"),
+        ("troupe train workflow workflow=swe", "`data.trian=R2E_Gym_Subset`"),
+        ("troupe train workflow workflow=swe data.train_batch_size=few", ""),
+        ("troupe data prepare deepcodr", ""),
+        ("troupe evaluate --checkpoint RUN --workflow coder", ""),
+    ],
+)
+def test_a_wrong_row_would_be_noticed(command: str, remark: str, tmp_path: Path) -> None:
+    with pytest.raises((AssertionError, ConfigError)):
+        checked(command, remark, tmp_path)
+
+
+SCRIPTS = [row for row in rows("Commands") if re.search(r"python examples/[\w/]+\.py", row[0])]
+
+
+@pytest.mark.parametrize("row", SCRIPTS, ids=lambda row: row[0])
+def test_a_script_is_the_command_beside_it(row: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it passes on is what its row says, but for the folder that it writes into."""
+    given: list[list[str]] = []
+    monkeypatch.setattr(troupe.cli, "main", lambda words: given.append(list(words)) or 0)
+    script, *more = shlex.split(spans(row[0])[0])[1:]
+    monkeypatch.setattr(sys, "argv", [script, *(word for word in more if word not in ("KEY=VALUE", "..."))])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    assert ended.value.code == 0
+    said = [shlex.split(command)[1:] for command in spans(row[2])]
+    if said[0][0] == "train":
+        said[0] += overrides(row[3])
+    assert [[word for word in words if not word.startswith("trainer.default_local_dir=")] for words in given] == said
+
+
+# ---------------------------------------------------------------------------------------------- config keys
 
 
 @pytest.mark.parametrize("row", rows("Config keys"), ids=lambda row: row[0])
 def test_config_key(row: list[str]) -> None:
-    documented, here = row[0].strip("`"), row[2].strip("`")
+    names, here = spans(row[0]), spans(row[2])[0]
     if here.startswith("--preset"):
-        preset_path(re.split(r"[ `,]+", here)[1])
+        preset_path(here.split()[1])
         return
-    leaves = leaf_paths(WorkflowRLConfig)
-    assert here in leaves or here.rpartition(".")[0] in leaves  # an argument of the workflow
-    if "." in documented and documented != here:
-        assert ALIASES[documented] == here
+    if overrides(row[2]):
+        for override in overrides(row[2]):
+            resolved(override)
+        return
+    leaves, key = leaf_paths(WorkflowRLConfig), here
+    section, _, name = key.rpartition(".")
+    if section == "workflow.args":  # an argument of the workflow
+        assert section in leaves and names == [name]
+        assert resolved(f"{here}=2").workflow.args == {name: 2}
+        return
+    assert key in leaves
+    for documented_key in names:
+        assert documented_key == key or ALIASES[documented_key] == key
+        value = resolve_config(DEFAULT_PRESET, [], []).config
+        for part in key.split("."):
+            value = getattr(value, part)
+        resolved(f"{documented_key}={format_value(value)}")
+
+
+def test_every_alias_has_a_row() -> None:
+    assert set(ALIASES) <= {name for row in rows("Config keys") for name in spans(row[0])}

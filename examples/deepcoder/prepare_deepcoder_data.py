@@ -1,6 +1,6 @@
 """Prepares MBPP, HumanEval and stdin/stdout problems as `deepcoder`:
 
-python examples/deepcoder/prepare_deepcoder_data.py --from DIR
+python examples/deepcoder/prepare_deepcoder_data.py [--from DIR]
 
 Options are those of `troupe data prepare`.
 """

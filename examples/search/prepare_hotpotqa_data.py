@@ -1,6 +1,6 @@
 """Prepares HotpotQA's questions and passages as `hotpotqa`:
 
-python examples/search/prepare_hotpotqa_data.py --from DIR
+python examples/search/prepare_hotpotqa_data.py [--from DIR]
 
 Options are those of `troupe data prepare`.
 """

@@ -2,7 +2,7 @@
 
 python examples/swe/prepare_swe_data.py [--from DIR]
 
-Options are those of `troupe data prepare`.
+A task can be trained on where DIR/checkouts/TASK_ID holds its files. Options are those of `troupe data prepare`.
 """
 
 import sys

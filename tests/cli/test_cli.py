@@ -168,7 +168,7 @@ def test_a_dry_run_shows_the_team_and_leaves_nothing(launch: Launcher, tmp_path:
 
 def test_training_shows_the_credit_table_and_the_scores(launch: Launcher, tmp_path: Path) -> None:
     ended = finished_well(launch(letters(tmp_path / "run", sft__steps=2)))
-    assert ended.err == ""
+    assert all("of the attempts were cut off" in line for line in ended.err.splitlines())  # eight tokens are few
     assert re.search(r"writer .* team .* yes .* share of letters .* by_agent .* grpo", ended.out)
     assert "supervised fine-tuning 2/2" in ended.out and "reinforcement learning 4/4" in ended.out
     assert [re.search(rf"after update {update}: [\d.]+ %", ended.out) is not None for update in (0, 2, 4)] == [True] * 3

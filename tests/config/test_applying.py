@@ -51,6 +51,7 @@ def test_an_entry_that_exists_is_set_and_a_new_one_is_added() -> None:
     assert config("+agents.judge.turns=3").agents["judge"] == Agent(turns=3)
     assert config("++agents.judge.turns=3", "agents.judge.turns=4").agents["judge"] == Agent(turns=4)
     assert config("+extra.a.b=1", "+extra.a.c=[x]").extra == {"a": {"b": 1, "c": ["x"]}}
+    assert config("extra.a.b=1", "extra.a.b=2", "extra.c=3").extra == {"a": {"b": 2}, "c": 3}  # nothing is known of it
 
 
 def test_dicts_are_merged_and_lists_replaced() -> None:

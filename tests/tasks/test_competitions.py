@@ -8,11 +8,11 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from tests.tasks.hub import hub
 from troupe.episode import Task
 from troupe.errors import DataError, MissingExtra
 from troupe.protocols import Reward
@@ -210,15 +210,7 @@ def test_places_and_shares_that_do_not_exist(tmp_path: Path) -> None:
 
 
 def test_without_files_the_hub_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def load_dataset(*name: str, split: str) -> list[dict[str, Any]]:
-        asked.append((*name, split))
-        return [math_row(len(asked) * 10 + n) for n in range(2)]
-
-    fake = ModuleType("datasets")
-    fake.load_dataset = load_dataset  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "datasets", fake)
+    asked = hub(monkeypatch, lambda *name: [math_row(len(asked) * 10 + n) for n in range(2)])
     assert prepared("hendrycks_math", None, tmp_path)[0]["rows"] == 14
     assert asked[0] == ("EleutherAI/hendrycks_math", "algebra", "train") and len(set(asked)) == 7
     monkeypatch.setitem(sys.modules, "datasets", None)

@@ -66,6 +66,24 @@ def test_bad_input_is_refused_and_stores_nothing(tmp_path: Path) -> None:
     assert registry.names() == []
 
 
+def test_a_set_can_be_removed(tmp_path: Path) -> None:
+    registry = DatasetRegistry(tmp_path)
+    for part in ("train", "held_out"):
+        registry.register_dataset("algebra", TASKS, part)
+    registry.remove_dataset("algebra", "train")
+    assert registry.splits("algebra") == ["held_out"] and registry.load_dataset("algebra", "held_out") == TASKS
+    assert len(list((tmp_path / "algebra").iterdir())) == 2
+    with pytest.raises(DataError, match="no split 'train'"):
+        registry.remove_dataset("algebra", "train")
+
+
+def test_a_split_that_is_not_there_for_a_reason(tmp_path: Path) -> None:
+    registry = DatasetRegistry(tmp_path)
+    registry.register_dataset("repairs", TASKS, "waiting", remedy="add the repositories")
+    with pytest.raises(DataError, match=r"repairs has no split 'train' \(known: waiting\); add the repositories$"):
+        registry.load_dataset("repairs", "train")
+
+
 def test_damage_is_noticed(tmp_path: Path) -> None:
     registry = DatasetRegistry(tmp_path)
     path = registry.register_dataset("algebra", TASKS, "train")

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from troupe.errors import DataError
+from tests.tasks.hub import documented, hub, mbpp
+from troupe.errors import DataError, MissingExtra
 from troupe.tasks.datasets import DatasetRegistry
 from troupe.tasks.deepcoder import prepare_deepcoder
-
-
-def mbpp(number: int) -> dict[str, Any]:
-    return {
-        "task_id": number,
-        "text": f"Write a function that adds {number}.",
-        "code": f"def add(x): return x+{number}",
-        "test_list": [f"assert add({x}) == {x + number}" for x in range(3)],
-    }
-
 
 CHECK = "def check(candidate):\n assert candidate(2) == 4\n assert candidate(3) == 9\n"
 HUMANEVAL = {
@@ -117,14 +109,25 @@ def test_bad_input_stores_nothing(tmp_path: Path, rows: list[Any], complaint: st
 
 def test_where_there_is_nothing_to_read(tmp_path: Path) -> None:
     registry = DatasetRegistry(tmp_path / "data")
-    with pytest.raises(DataError, match="write --from DIR"):
-        prepare_deepcoder(None, registry, seed=0)
     with pytest.raises(DataError, match="does not exist"):
         prepare_deepcoder(tmp_path / "no", registry, seed=0)
     with pytest.raises(DataError, match=r"holds no .jsonl or .jsonl.gz file, nor does mbpp or humaneval or code_stdin"):
         prepare_deepcoder(tmp_path, registry, seed=0)
     with pytest.raises(DataError, match="held_out is 2"):
         prepare_deepcoder(tmp_path, registry, seed=0, held_out=2)
+
+
+def test_without_files_mbpp_comes_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = hub(monkeypatch, documented)
+    registry = DatasetRegistry(tmp_path)
+    counts = prepare_deepcoder(None, registry, seed=0, held_out=0.25)
+    assert counts == {"mbpp": 24, "left_out": 0, "train": 18, "held_out": 6}
+    name = ("google-research-datasets/mbpp", "full")
+    assert asked == [(*name, part) for part in ("train", "validation", "prompt")]  # and nothing of `test`
+    assert registry.manifest("deepcoder", "train")["metadata"]["source"] == "hub"
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingExtra, match="reading MBPP without files needs the package 'datasets'"):
+        prepare_deepcoder(None, registry, seed=0)
 
 
 @pytest.mark.skipif("TROUPE_DATA" not in os.environ, reason="TROUPE_DATA does not point at the public data")

@@ -6,12 +6,14 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from troupe.errors import DataError
+from tests.tasks.hub import documented, hotpot, hub
+from troupe.errors import DataError, MissingExtra
 from troupe.rewards.search import search_reward_fn
 from troupe.tasks.corpora import load_corpus
 from troupe.tasks.datasets import DatasetRegistry
@@ -151,6 +153,44 @@ def test_prepared_sets_name_a_corpus_that_a_search_tool_loads(tmp_path: Path) ->
     [corpus] = {task.data["corpus"] for task in tasks}
     assert Path(corpus).parent == tmp_path / "data" / "hotpotqa"
     assert [p.id for p in SearchTool(load=load_corpus).on(corpus).search("Duby drives")] == ["Mill"]
+
+
+def test_without_files_hotpotqa_comes_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = hub(monkeypatch, documented)
+    registry = DatasetRegistry(tmp_path)
+    assert prepare_hotpotqa(None, registry, seed=0, held_out=0.2) == {
+        "rows": 20, "passages": 3, "train": 16, "held_out": 4,
+    }  # fmt: skip
+    assert asked == [("hotpotqa/hotpot_qa", "distractor", "train")]
+    assert registry.manifest("hotpotqa", "train")["metadata"]["source"] == "hub"
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingExtra, match="reading hotpotqa without files needs the package 'datasets'"):
+        prepare_hotpotqa(None, registry, seed=0)
+
+
+def test_rows_of_the_hub_are_those_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub(monkeypatch, lambda *name: [{**hotpot(1), "question": MILL["question"]}])
+    assert read_hotpotqa(None) == read_hotpotqa(written(tmp_path, MILL))
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"context": None}, "no list under 'context'"),
+        ({"context": {"title": ["Ham"]}}, "no list under 'context'"),
+        ({"context": {"title": ["Ham"], "sentences": []}}, "no list under 'context'"),
+        (
+            {"supporting_facts": {"title": ["Moon"], "sent_id": [0]}},
+            "the supporting passage 'Moon' is not in 'context'",
+        ),
+    ],
+)
+def test_a_bad_row_of_the_hub_is_named(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], complaint: str
+) -> None:
+    hub(monkeypatch, lambda *name: [hotpot(1), {**hotpot(2), **changed}])
+    with pytest.raises(DataError, match=f"^hotpotqa/hotpot_qa/distractor, row 2: {complaint}"):
+        read_hotpotqa(None)
 
 
 def test_preparing_again_leaves_one_corpus(tmp_path: Path) -> None:

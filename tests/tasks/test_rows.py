@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.tasks.hub import hub
 from troupe.errors import DataError
-from troupe.tasks.rows import file_rows, locate, objects, text, texts
+from troupe.tasks.rows import file_rows, hub_rows, locate, objects, text, texts
 
 
 def test_rows_know_their_line(tmp_path: Path) -> None:
@@ -24,6 +26,24 @@ def test_only_a_newline_ends_a_row(tmp_path: Path) -> None:
     with gzip.open(path, "wt", encoding="utf-8") as file:
         file.write('{"a": "one\u2028two"}\n{"a": "three"}')
     assert [row["a"] for _, row in objects(path, "x")] == ["one\u2028two", "three"]
+
+
+def test_rows_of_the_hub_know_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = hub(monkeypatch, lambda *name: [{"a": 1}, {"a": 2}])
+    rows = list(hub_rows("some/set", "main", split="train", what="Some Set"))
+    assert rows == [("some/set/main, row 1", {"a": 1}), ("some/set/main, row 2", {"a": 2})]
+    assert asked == [("some/set", "main", "train")]
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*name: str) -> Any:
+        raise ConnectionError("Couldn't reach 'some/set' on the Hub")
+
+    hub(monkeypatch, lost)
+    with pytest.raises(DataError) as refused:
+        list(hub_rows("some/set", "main", split="train", what="Some Set"))
+    said = str(refused.value)
+    assert said.startswith("Some Set cannot be fetched from the Hugging Face hub (Couldn't reach") and "--from" in said
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -110,7 +110,12 @@ def parser() -> argparse.ArgumentParser:
     prepare.add_argument(
         "name", help="2wiki, aime, deepcoder, deepresearch, deepscaler, gsm8k, hotpotqa, math, musique or swe"
     )
-    prepare.add_argument("--from", dest="source", default=None, metavar="DIR", help="local files (default: the hub)")
+    prepare.add_argument(
+        "--from",
+        dest="source",
+        metavar="DIR",
+        help="local files (default: the Hugging Face hub; 2wiki, deepresearch and musique need DIR)",
+    )
     prepare.add_argument("--root", default="data", help="where to store (default: data)")
     prepare.add_argument("--held-out", type=float, default=0.1, help="share of held-out tasks (default: 0.1)")
     prepare.add_argument("--seed", type=int, default=0)

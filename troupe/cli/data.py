@@ -25,11 +25,18 @@ PREPARERS: dict[str, str] = {
     "swe": "troupe.tasks.swe:prepare_swe",
 }
 """Data set -> `module:function`, imported when asked for: `(source, registry, *, seed, held_out)` reads it, registers
-its splits and returns counts to print, `NAME/SPLIT` for each set that it stores under another name than its own."""
+its splits and returns counts to print, `NAME/SPLIT` for each set that it stores under another name than its own. A
+split that cannot be used as it is says in its metadata what to do about it (`remedy`)."""
 
 VERIFIED: dict[str, str] = dict.fromkeys(("aime", "deepscaler", "math"), "troupe.rewards.math:math_reward_fn")
 """Data sets whose answers people wrote in many ways -> the reward function that must pay them; passed to the preparer
 as `reward_function`."""
+
+USES = {
+    "train": "train on it with data.train={}",
+    "held_out": "score a team on it with data.val={0}, or `troupe evaluate --data {0}`",
+}
+"""What a set with this split is for; the first that it has is said."""
 
 
 def prepare(arguments: argparse.Namespace) -> int:
@@ -46,10 +53,14 @@ def prepare(arguments: argparse.Namespace) -> int:
         print(f"{what:>12}: {count}")
     sets = dict.fromkeys(what.partition("/")[0] for what in counts if "/" in what) or (name,)
     for stored in sets:  # `swe` prepares several, each under the name that it has elsewhere
-        use = f"train on it with data.train={stored}"
-        if "train" not in registry.splits(stored):
-            use = f"score a team on it with `troupe evaluate --data {stored}`"
+        splits = registry.splits(stored)
+        uses = [use for split, use in USES.items() if split in splits]
+        use = uses[0].format(stored) if uses else "it cannot be trained on, nor can a team be scored on it, yet"
         print(f"stored under {Path(arguments.root) / stored}; {use}")
+        for split in splits:
+            remedy = registry.manifest(stored, split)["metadata"].get("remedy")
+            if remedy:
+                print(f"not for training yet, {stored}/{split}: {remedy}")
     return 0
 
 

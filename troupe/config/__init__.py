@@ -8,11 +8,13 @@ that is wrong at once:
     override 'optim.lr=abc': optim.lr: expected a number, found 'abc'
 
 `problems`, `schema` and `tree` are the words; `documents`, `overrides`, `aliases`, `interpolation` and `applying`
-build a tree; `validation` compares it with the model; `resolved` prints it; `recording` finds keys that nothing reads.
+build a tree; `validation` compares it with the model, `conditions` with what the rest of it leaves unread; `resolved`
+prints it; `recording` finds keys that nothing reads.
 """
 
 from __future__ import annotations
 
+from troupe.config.conditions import ReadWhen
 from troupe.config.frozen import Frozen
 from troupe.config.loading import load
 from troupe.config.overrides import Override, format_value, parse_override, parse_value
@@ -23,6 +25,7 @@ from troupe.config.schema import leaf_paths
 __all__ = [
     "Frozen",
     "Override",
+    "ReadWhen",
     "Recording",
     "Resolved",
     "format_value",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from troupe.config.overrides import Action, Override, format_value
 from troupe.config.problems import Path, Problem, dotted, guess, show
-from troupe.config.schema import shape_of
+from troupe.config.schema import Shape, shape_of
 from troupe.config.tree import Node, complete, defaults, drop, find, merge, nest, wrap
 from troupe.config.validation import unknown_key
 
@@ -32,7 +32,7 @@ def _refused(override: Override, tree: Node, model: type) -> tuple[Path, str] | 
         if below is None:
             return path, _no_such_key(override, model, path)
         if key not in shape.fields():
-            message = _entry_refused(override, path, find(tree, path[:-1]))
+            message = _entry_refused(override, path, find(tree, path[:-1]), below)
             if message:
                 return path, message
         shape = below
@@ -51,13 +51,14 @@ def _no_such_key(override: Override, model: type, path: Path) -> str:
     return unknown_key(model, path) + hint
 
 
-def _entry_refused(override: Override, path: Path, holder: Node | None) -> str:
-    """Entries of a dict: `=` and `~` need one that exists, `+` one that does not."""
+def _entry_refused(override: Override, path: Path, holder: Node | None, below: Shape) -> str:
+    """Entries of a dict: `=` and `~` need one that exists, `+` one that does not. Where anything may stand, as in the
+    arguments of a workflow, `=` adds, too: whoever reads them knows their names."""
     known = list(holder.value) if holder is not None and holder.is_mapping else []
     exists, last = path[-1] in known, path == override.path
     if not exists and override.action is Action.REMOVE:
         return f"there is no such entry to remove{guess(path[-1], known, ())}"
-    if not exists and override.action is Action.SET:
+    if not exists and override.action is Action.SET and not below.free:
         return f"there is no such entry yet{guess(path[-1], known, ())}; write '+{override.text}' to add it"
     if exists and last and override.action is Action.ADD:
         return f"there is such an entry already; write '{override.text.strip()[1:]}' to change it"

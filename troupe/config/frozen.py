@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import BaseModel, ConfigDict
+
+from troupe.config.conditions import ReadWhen
 
 __all__ = ["Frozen"]
 
@@ -18,3 +22,4 @@ class Frozen(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+    read_when: ClassVar[tuple[ReadWhen, ...]] = ()  # of the model that `load` is called with: keys nothing may read

@@ -11,11 +11,12 @@ from pydantic import BaseModel
 
 from troupe.config.aliases import Aliases, canonical, parse_aliases, relocate
 from troupe.config.applying import apply
+from troupe.config.conditions import ignored, is_record
 from troupe.config.interpolation import interpolate
 from troupe.config.overrides import Override, parse_override
 from troupe.config.problems import Path, Problem, show
 from troupe.config.resolved import Resolved, origins
-from troupe.config.tree import Node, defaults, merge, wrap
+from troupe.config.tree import DEFAULT, Node, defaults, leaves, merge, wrap
 from troupe.config.validation import validate
 from troupe.errors import ConfigError
 
@@ -35,20 +36,26 @@ def load(
     """A `model` from its defaults, a preset, YAML files and overrides in Hydra's grammar, each above the one before.
 
     Mappings are merged, dicts included; lists and scalars are replaced. `aliases` maps old dotted keys to the
-    present ones. Raises ConfigError, whose text has one line for each problem: where, which key, what to write.
+    present ones. Raises ConfigError, whose text has one line for each problem: where, which key, what to write. One of
+    them is a key that nothing would read (the model's `read_when`), unless it stands in a preset or in a layer that
+    gives every key, such as the config.json of a run.
 
         load(Config, files=["my.yaml"], overrides=["optim.lr=2e-5"]).config.optim.lr
     """
     problems: list[Problem] = []
     moved = parse_aliases(aliases or {})
-    tree = defaults(model)
-    for layer in _layers(preset, files, problems):
-        tree = merge(tree, relocate(layer, moved, problems))
+    tree, assumed = defaults(model), {DEFAULT}
+    for layer, chosen in _layers(preset, files, problems):
+        layer = relocate(layer, moved, problems)
+        if not chosen or is_record(layer, model):
+            assumed |= {node.origin for _, node in leaves(layer)}
+        tree = merge(tree, layer)
     parsed, malformed = _parsed(overrides)
     for override, origin in _respelled(parsed, moved, problems):
         tree = apply(override, origin, tree, model, problems)
     tree = interpolate(tree, model, problems)
     config = validate(model, tree, problems, tuple(moved))
+    problems += ignored(model, tree, config, assumed, problems)
     if config is None or problems or malformed:
         raise ConfigError("\n".join(dict.fromkeys([*map(str, problems), *malformed])))
     return Resolved(config, origins(config.model_dump(mode="json", by_alias=True, round_trip=True), tree))
@@ -56,16 +63,17 @@ def load(
 
 def _layers(
     preset: Mapping[str, object] | FilePath | str | None, files: Sequence[FilePath | str], problems: list[Problem]
-) -> Iterator[Node]:
+) -> Iterator[tuple[Node, bool]]:
+    """Each layer, and whether the user chose what it says; presets are files, and a mapping is what a caller gives."""
     if isinstance(preset, Mapping):
-        yield wrap(preset, "preset")
+        yield wrap(preset, "preset"), True
         preset = None
     if preset is not None or files:
         from troupe.config.documents import read  # PyYAML, 50 ms, only where there is a file
     if preset is not None:
-        yield read(preset, problems, label="preset ")
+        yield read(preset, problems, label="preset "), False
     for file in files:
-        yield read(file, problems)
+        yield read(file, problems), True
 
 
 def _parsed(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:

@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import Any
 
 from troupe.episode import Task
-from troupe.errors import DataError, MissingExtra
+from troupe.errors import DataError
 from troupe.protocols import RewardFn
 from troupe.tasks.datasets import DatasetRegistry
-from troupe.tasks.rows import objects
+from troupe.tasks.rows import hub_rows, objects
 from troupe.tasks.splits import content_id, split
 
 __all__ = ["final_box", "prepare_aime", "prepare_deepscaler", "prepare_math"]
@@ -300,10 +300,5 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def _hub_rows(source: _Source) -> Iterable[Row]:
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise MissingExtra("datasets", "sft", f"reading {source.kind} without files") from error
     for name in source.hub:
-        for number, row in enumerate(load_dataset(*name, split="train"), 1):
-            yield f"{'/'.join(name)}, row {number}", row
+        yield from hub_rows(*name, split="train", what=source.kind)

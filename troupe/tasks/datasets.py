@@ -72,12 +72,23 @@ class DatasetRegistry:
             raise DataError(f"{path} is not the file that {split}.json describes; prepare the dataset again")
         return tasks
 
+    def remove_dataset(self, name: str, split: str) -> None:
+        """Deletes one set, its manifest first. Raises DataError for a set that is not there, and StorageError."""
+        file = self.manifest(name, split)["file"]
+        with storage_errors("delete from", self.root / name):
+            (self.root / name / f"{split}.json").unlink()
+            (self.root / name / file).unlink(missing_ok=True)
+
     def manifest(self, name: str, split: str) -> dict[str, Any]:
-        """`{"file", "rows", "sha256", "metadata"}` of one set."""
+        """`{"file", "rows", "sha256", "metadata"}` of one set. Where another split of the set has a `remedy` in its
+        metadata, the error for a split that is not there ends with it."""
         if name not in self.names():
             raise DataError(f"{self.root} has no dataset {name!r}{did_you_mean(name, self.names())}")
         if split not in self.splits(name):
-            raise DataError(f"dataset {name} has no split {split!r}{did_you_mean(split, self.splits(name))}")
+            known = self.splits(name)
+            remedies = [self.manifest(name, other)["metadata"].get("remedy") for other in known]
+            hint = "".join(f"; {remedy}" for remedy in remedies if remedy)
+            raise DataError(f"dataset {name} has no split {split!r}{did_you_mean(split, known)}{hint}")
         path = self.root / name / f"{split}.json"
         try:
             manifest = json.loads(path.read_bytes())

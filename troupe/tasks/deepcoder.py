@@ -22,7 +22,7 @@ from troupe.tasks.code_stdin import stdin_task
 from troupe.tasks.datasets import DatasetRegistry
 from troupe.tasks.humaneval import humaneval_task
 from troupe.tasks.mbpp import mbpp_task
-from troupe.tasks.rows import objects
+from troupe.tasks.rows import hub_rows, objects
 from troupe.tasks.splits import content_id, split
 
 __all__ = ["prepare_deepcoder"]
@@ -33,30 +33,34 @@ FORMATS = {"test_list": mbpp_task, "entry_point": humaneval_task, "inputs": stdi
 FOLDERS = ("mbpp", "humaneval", "code_stdin")
 """Folders that are looked into below a folder of data sets."""
 
+HUB_NAME = ("google-research-datasets/mbpp", "full")
+HUB_SPLITS = ("train", "validation", "prompt")
+"""What is fetched where no files are given: MBPP without `test`, which is for comparison with published results."""
+
 
 def prepare_deepcoder(
     source: str | Path | None, registry: DatasetRegistry, *, seed: int, held_out: float = 0.1
 ) -> dict[str, int]:
     """Reads MBPP, HumanEval and stdin/stdout rows and registers them as `deepcoder`, split into `train` and `held_out`.
 
-    `source` is a `.jsonl[.gz]` file, a folder with such files, or one with the folders of `FOLDERS`; `held_out` a
-    fraction of the problems; of twins that are held out, one is kept. Returns counts: the tasks of each kind, the rows
-    `left_out` because their tests are no comparisons with literals or would pay a constant, and the size of each split.
-    Raises DataError where there is nothing to read, and for a bad row.
+    `source` is a `.jsonl[.gz]` file, a folder with such files, or one with the folders of `FOLDERS`; without it MBPP
+    comes from the Hugging Face hub, which needs the package `datasets`. `held_out` is a fraction of the problems; of
+    twins that are held out, one is kept. Returns counts: the tasks of each kind, the rows `left_out` because their
+    tests are no comparisons with literals or would pay a constant, and the size of each split. Raises DataError where
+    there is nothing to read, and for a bad row.
     """
     if not 0 < held_out < 1:
         raise DataError(f"held_out is {held_out!r}; write a fraction between 0 and 1")
-    if source is None:
-        raise DataError("deepcoder is read from files; write --from DIR, a folder with MBPP, HumanEval or stdin rows")
-    rows = [_task(row, where) for path in _files(Path(source)) for where, row in objects(path, "deepcoder")]
+    origin = "hub" if source is None else Path(source).name
+    rows = [_task(row, where) for where, row in (_hub_rows() if source is None else _file_rows(Path(source)))]
     tasks = _with_twins({task.id: task for task in rows if task is not None}.values())
     if len(tasks) < 2:
-        raise DataError(f"{source} holds {len(tasks)} usable problems; two are needed to hold one out")
+        raise DataError(f"{source or 'the hub'} holds {len(tasks)} usable problems; two are needed to hold one out")
     original = {task.id: task for task in tasks}
     alike = [replace(task, kind="deepcoder") for task in tasks]  # a problem may come in two formats, which are kinds
     train, rest = ([original[t.id] for t in part] for part in split(alike, (1 - held_out, held_out), seed))
     for name, part in (("train", train), ("held_out", rest)):
-        registry.register_dataset("deepcoder", part, name, source=Path(source).name, seed=seed, held_out=held_out)
+        registry.register_dataset("deepcoder", part, name, source=origin, seed=seed, held_out=held_out)
     kinds = Counter(task.kind for task in tasks)
     return {**dict(sorted(kinds.items())), "left_out": rows.count(None), "train": len(train), "held_out": len(rest)}
 
@@ -114,6 +118,16 @@ def _files(source: Path) -> Iterator[Path]:
 
 
 _ENDINGS = (".jsonl", ".jsonl.gz")
+
+
+def _file_rows(source: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for path in _files(source):
+        yield from objects(path, "deepcoder")
+
+
+def _hub_rows() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for part in HUB_SPLITS:
+        yield from hub_rows(*HUB_NAME, split=part, what="MBPP")
 
 
 def _task(row: Mapping[str, Any], where: str) -> Task | None:

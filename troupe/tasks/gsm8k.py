@@ -18,15 +18,15 @@ use `//`. `plan` and `check` are there where the calls, nested into one expressi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from troupe.episode import Task
-from troupe.errors import DataError, MissingExtra
+from troupe.errors import DataError
 from troupe.maths.expressions import MAX_LENGTH, ExpressionError, evaluate, steps
-from troupe.tasks.rows import file_rows
+from troupe.tasks.rows import file_rows, hub_rows
 from troupe.tasks.splits import content_id
 
 __all__ = ["read_gsm8k"]
@@ -45,7 +45,11 @@ def read_gsm8k(path: str | Path | None = None, *, split: str = "train") -> list[
     Without a path the split is fetched from the Hugging Face hub, which needs the package `datasets`. Raises DataError
     with `file:line` for a row that cannot be read, and for a file that is missing, damaged or empty.
     """
-    rows = _hub_rows(split) if path is None else file_rows(_locate(Path(path), split), "GSM8K")
+    rows = (
+        hub_rows(HUB_NAME, "main", split=split, what="GSM8K")
+        if path is None
+        else file_rows(_locate(Path(path), split), "GSM8K")
+    )
     tasks = [_task(row, where) for where, row in rows]
     if not tasks:
         raise DataError(f"{path} holds no rows; GSM8K has one JSON object with question and answer on each line")
@@ -60,14 +64,6 @@ def _locate(path: Path, split: str) -> Path:
             return path / name
     found = ", ".join(sorted(entry.name for entry in path.iterdir())) or "nothing"
     raise DataError(f"{path} has neither {split}.jsonl nor {split}.jsonl.gz; it holds {found}")
-
-
-def _hub_rows(split: str) -> Iterable[tuple[str, Any]]:
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise MissingExtra("datasets", "sft", "reading GSM8K without a path") from error
-    return ((f"{HUB_NAME}:{number}", row) for number, row in enumerate(load_dataset(HUB_NAME, "main", split=split), 1))
 
 
 def _task(row: Any, where: str) -> Task:

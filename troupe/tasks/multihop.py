@@ -17,12 +17,13 @@ and the task read from either:
     ...},
          answer={"answers": ["yes"], "passages": ["Scott Derrickson", "Ed Wood"]})
 
-The passages of all rows are one corpus, the distractors of each question among them.
+Rows of the hub have columns for pairs, `{"context": {"title": [...], "sentences": [[...], ...]}, ...}`, and are put
+into their authors' form. The passages of all rows are one corpus, the distractors of each question among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from troupe.episode import Task
 from troupe.errors import DataError
 from troupe.tasks.corpora import Passages, read_corpus, stale_corpora, write_corpus
 from troupe.tasks.datasets import DatasetRegistry
-from troupe.tasks.rows import locate, objects, text, texts
+from troupe.tasks.rows import hub_rows, locate, objects, text, texts
 from troupe.tasks.splits import content_id
 from troupe.tasks.splits import split as split_tasks
 
@@ -57,30 +58,34 @@ class _Source:
     files: tuple[str, ...]
     task: Callable[[Mapping[str, Any], str, Passages], Task | None]
     corpora: tuple[str, ...] = ()  # more passages, where the folder has them
+    hub: tuple[str, ...] = ()  # name on the Hugging Face hub, and the configuration
 
-    def read(self, source: str | Path) -> Read:
-        path = locate(source, *self.files)
+    def read(self, source: str | Path | None) -> Read:
+        if source is None and not self.hub:
+            raise DataError(f"{self.name} is read from files; name the folder that holds {self.files[0]} with --from")
+        path = None if source is None else locate(source, *self.files)
         passages = Passages()
-        read = [self.task(row, where, passages) for where, row in objects(path, self.name)]
+        rows = self._hub_rows() if path is None else objects(path, self.name)
+        read = [self.task(row, where, passages) for where, row in rows]
         tasks = [task for task in read if task is not None]
         if not tasks:
             what = "questions that can be answered" if read else "rows"
-            raise DataError(f"{path} holds no {what}; {self.name} has one JSON object on each line")
-        for name in self.corpora:
-            if (path.parent / name).exists():
-                for row in read_corpus(path.parent / name):
-                    passages.add(row["title"], row["text"])
+            raise DataError(f"{path or self.hub[0]} holds no {what}; {self.name} has one JSON object on each line")
+        more = [] if path is None else [path.parent / name for name in self.corpora]
+        for row in (row for file in more if file.exists() for row in read_corpus(file)):
+            passages.add(row["title"], row["text"])
         return list({task.id: task for task in tasks}.values()), passages.rows
+
+    def _hub_rows(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for where, row in hub_rows(*self.hub, split="train", what=self.name):
+            yield where, {**row, **{key: _pairs(row.get(key), columns) for key, columns in _COLUMNS.items()}}
 
     def prepare(
         self, source: str | Path | None, registry: DatasetRegistry, *, seed: int, held_out: float
     ) -> dict[str, int]:
-        if source is None:
-            raise DataError(f"{self.name} is read from files; name the folder that holds {self.files[0]} with --from")
         tasks, passages = self.read(source)
-        return register_with_corpus(
-            self.name, tasks, passages, registry, seed=seed, held_out=held_out, source=Path(source).name
-        )
+        origin = "hub" if source is None else Path(source).name
+        return register_with_corpus(self.name, tasks, passages, registry, seed=seed, held_out=held_out, source=origin)
 
 
 def register_with_corpus(
@@ -145,6 +150,19 @@ def _is_context(entry: Any) -> bool:
     )
 
 
+_COLUMNS = {"context": ("title", "sentences"), "supporting_facts": ("title", "sent_id")}
+"""Lists of pairs that the hub keeps as two columns each."""
+
+
+def _pairs(found: Any, columns: tuple[str, str]) -> Any:
+    """`{"title": [a, b], "sent_id": [0, 1]}` as `[[a, 0], [b, 1]]`; what has another form is left for its reader to
+    refuse."""
+    if not isinstance(found, Mapping) or not all(isinstance(found.get(column), list) for column in columns):
+        return found
+    left, right = (found[column] for column in columns)
+    return [list(pair) for pair in zip(left, right, strict=True)] if len(left) == len(right) else found
+
+
 def _musique(row: Mapping[str, Any], where: str, passages: Passages) -> Task | None:
     """None for a row of MuSiQue-Full whose answer was taken out of its paragraphs; they are distractors all the
     same."""
@@ -186,7 +204,10 @@ def _list(row: Mapping[str, Any], key: str, where: str) -> list[Any]:
 # ---------------------------------------------------------------------------------------------- data sets
 
 _HOTPOTQA = _Source(
-    "hotpotqa", ("train.jsonl", "train.jsonl.gz", "dev_distractor_sample.jsonl.gz"), _titled("hotpotqa")
+    "hotpotqa",
+    ("train.jsonl", "train.jsonl.gz", "dev_distractor_sample.jsonl.gz"),
+    _titled("hotpotqa"),
+    hub=("hotpotqa/hotpot_qa", "distractor"),
 )
 _2WIKI = _Source(
     "2wiki", ("train.jsonl", "train.jsonl.gz", "train_sample.jsonl.gz"), _titled("2wiki"), ("corpus.jsonl.gz",)
@@ -194,9 +215,9 @@ _2WIKI = _Source(
 _MUSIQUE = _Source("musique", ("train.jsonl", "train.jsonl.gz", "dev_sample.jsonl.gz"), _musique)
 
 
-def read_hotpotqa(source: str | Path) -> Read:
-    """HotpotQA's questions and passages, from a file or the folder that holds it. Raises DataError with file and
-    line."""
+def read_hotpotqa(source: str | Path | None) -> Read:
+    """HotpotQA's questions and passages, from a file or the folder that holds it; without one, those of its training
+    split on the Hugging Face hub, which needs the package `datasets`. Raises DataError with file and line."""
     return _HOTPOTQA.read(source)
 
 
@@ -213,7 +234,8 @@ def read_musique(source: str | Path) -> Read:
 def prepare_hotpotqa(
     source: str | Path | None, registry: DatasetRegistry, *, seed: int, held_out: float = 0.1
 ) -> dict[str, int]:
-    """Registers HotpotQA as `hotpotqa` with the splits `train` and `held_out`, and its passages. Returns counts."""
+    """Registers HotpotQA (see `read_hotpotqa`) as `hotpotqa` with the splits `train` and `held_out`, and its passages.
+    Returns counts."""
     return _HOTPOTQA.prepare(source, registry, seed=seed, held_out=held_out)
 
 

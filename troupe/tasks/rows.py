@@ -1,4 +1,4 @@
-"""Rows of JSON lines, each with the place it stands at, for readers of public data."""
+"""Rows of public data, each with the place it stands at: JSON lines of a file, or a split on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from troupe.errors import DataError
+from troupe.errors import DataError, MissingExtra
 
-__all__ = ["file_rows", "locate", "objects", "text", "texts"]
+__all__ = ["file_rows", "hub_rows", "locate", "objects", "text", "texts"]
 
 
 def locate(path: str | Path, *names: str) -> Path:
@@ -54,6 +54,28 @@ def objects(path: Path, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         if not isinstance(row, Mapping):
             raise DataError(f"{where}: not a JSON object, but {type(row).__name__}; correct or delete the line")
         yield where, row
+
+
+def hub_rows(*name: str, split: str, what: str, streaming: bool = False) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(`name, row number`, row) for each row of a split on the Hugging Face hub.
+
+    `name` is the repository, and the configuration where it has several; `what` is what people call the set. A streamed
+    split is not kept on disk. Raises MissingExtra without the package `datasets`, and DataError where the hub cannot be
+    reached or has no such set.
+    """
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise MissingExtra("datasets", "sft", f"reading {what} without files") from error
+    place = "/".join(name)
+    try:
+        for number, row in enumerate(load_dataset(*name, split=split, streaming=streaming), start=1):
+            yield f"{place}, row {number}", row
+    except OSError as error:  # what `datasets` raises for a lost connection and for an unknown set descends from it
+        raise DataError(
+            f"{what} cannot be fetched from the Hugging Face hub ({error}); fetch {name[0]} where there is a "
+            "connection, and name the folder of its files with --from"
+        ) from error
 
 
 def text(row: Mapping[str, Any], key: str, where: str) -> str:

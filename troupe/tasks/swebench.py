@@ -19,7 +19,8 @@ run before a checkout is added:
 
     task = with_checkout(task, "checkouts/astropy")   # a folder with the repository at the commit that the task names
 
-A workflow or reward that meets the task without one says so. Tests run in the sandbox's bare Python, without pytest and
+`troupe data prepare swe` does that for every folder `checkouts/<task id>` beside the rows. A workflow or reward that
+meets the task without one says so. Tests run in the sandbox's bare Python, without pytest and
 without the repository's dependencies: parametrised tests and fixtures cannot run there, and are named.
 """
 
@@ -40,7 +41,7 @@ from troupe.sandbox.patches import PatchError, Tree, apply_patch, changed_lines,
 from troupe.sandbox.trials import failures, run_tests
 from troupe.tasks.rows import objects, text
 
-__all__ = ["r2e_task", "read_r2e", "read_swebench", "swebench_task", "with_checkout"]
+__all__ = ["CheckoutError", "r2e_task", "read_r2e", "read_swebench", "swebench_task", "with_checkout"]
 
 LARGEST_FILE = 1 << 20
 LARGEST_TREE = 4 << 20
@@ -161,11 +162,19 @@ def _nested(row: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
 # ---------------------------------------------------------------------------------------------- checkouts
 
 
+class CheckoutError(DataError):
+    """A task that cannot be run with its checkout. `reason` says why in words that other tasks' reasons share."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 def with_checkout(task: Task, folder: str | Path, *, sandbox: Runs | None = None) -> Task:
     """The task with the files of its repository, and with those of its tests that the sandbox can run.
 
-    Text files up to a mebibyte are read, `.git` is not. Raises DataError where the folder is not at the commit that the
-    task names (its reference fix does not apply), or a test that the fix must make pass needs pytest.
+    Text files up to a mebibyte are read, `.git` is not. Raises CheckoutError where the folder is not at the commit that
+    the task names (its reference fix does not apply), or a test that the fix must make pass needs pytest.
     `data["left_out"]` counts the other tests that do. With a sandbox the tests are run: those that the reference fix
     does not pass there are left out too, and a task is refused whose fix is not told from the files as they are.
     """
@@ -176,7 +185,8 @@ def with_checkout(task: Task, folder: str | Path, *, sandbox: Runs | None = None
         tested = apply_patch(files, answer["test_patch"]) if "test_patch" in answer else {}
     except PatchError as error:
         where = task.data.get("repository")
-        raise DataError(f"{folder} is not a checkout of {where}, which task {task.id} needs: {error}") from error
+        message = f"{folder} is not a checkout of {where}, which task {task.id} needs: {error}"
+        raise CheckoutError(message, "checkout of another commit") from error
     if "test_patch" in answer:
         required, other = list(answer["fail_to_pass"]), list(answer["pass_to_pass"])
         modules = {path: tested[path] for path in map(_path, [*required, *other]) if path in tested}
@@ -187,7 +197,7 @@ def with_checkout(task: Task, folder: str | Path, *, sandbox: Runs | None = None
     missing = [name for name in required if not _runs(name, known)]
     if missing or not (required or other):
         named = f"its test {missing[0]} needs" if missing else "all of its tests need"
-        raise DataError(f"task {task.id}: {named} pytest, which cannot run in the sandbox")
+        raise CheckoutError(f"task {task.id}: {named} pytest, which cannot run in the sandbox", "tests need pytest")
     kept = [name for name in other if _runs(name, known)]
     if sandbox is not None:
         kept = _told(task, files, {"modules": modules, "names": required + kept}, required, sandbox)
@@ -201,10 +211,12 @@ def _told(task: Task, files: Tree, tests: Mapping[str, Any], required: Sequence[
     lost = [trial for trial in trials if not trial.passed]
     needed = [trial for trial in lost if trial.name in required] or (lost if len(lost) == len(trials) else [])
     if needed:
-        raise DataError(f"task {task.id}: its reference fix fails in the sandbox, {needed[0].message}")
+        message = f"task {task.id}: its reference fix fails in the sandbox, {needed[0].message}"
+        raise CheckoutError(message, "reference fix fails in the sandbox")
     names = [trial.name for trial in trials if trial.passed]
     if not names or not failures(run_tests(sandbox, files, {**tests, "names": names})):
-        raise DataError(f"task {task.id}: no test that can run in the sandbox tells its reference fix from the fault")
+        message = f"task {task.id}: no test that can run in the sandbox tells its reference fix from the fault"
+        raise CheckoutError(message, "no test in the sandbox tells the fix")
     return [name for name in names if name not in required]
 
 
@@ -223,7 +235,8 @@ def _read(folder: Path) -> dict[str, str]:
             continue  # an image, a compiled file, a name that no patch can hold: nothing to repair
         total += path.stat().st_size
         if total > LARGEST_TREE:
-            raise DataError(f"{folder} holds more than {LARGEST_TREE >> 20} MiB of text; remove what is not source")
+            size = f"more than {LARGEST_TREE >> 20} MiB of text"
+            raise CheckoutError(f"{folder} holds {size}; remove what is not source", f"checkout of {size}")
     return files
 
 

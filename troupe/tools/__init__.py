@@ -3,15 +3,17 @@ of its arguments, and an answer in text that begins with `error` where the call 
 one line in `TOOLS`."""
 
 from troupe.tools.calculator import Calculator
+from troupe.tools.dense import DenseSearchTool
 from troupe.tools.python import PythonTool
 from troupe.tools.run_tests import RunTests
 from troupe.tools.search import CiteTool, ReadTool, SearchTool
 
-__all__ = ["TOOLS", "Calculator", "CiteTool", "PythonTool", "ReadTool", "RunTests", "SearchTool"]
+__all__ = ["TOOLS", "Calculator", "CiteTool", "DenseSearchTool", "PythonTool", "ReadTool", "RunTests", "SearchTool"]
 
 TOOLS = {
     "calculator": Calculator,
     "cite": CiteTool,
+    "dense_search": DenseSearchTool,
     "python": PythonTool,
     "read": ReadTool,
     "run_tests": RunTests,

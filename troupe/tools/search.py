@@ -14,16 +14,17 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from threading import Lock
+from typing import Any, Protocol
 
 import numpy as np
 
 from troupe.errors import ConfigError, DataError
 
-__all__ = ["CiteTool", "Passage", "ReadTool", "SearchTool"]
+__all__ = ["BM25", "SAME_SCORE", "CiteTool", "Index", "Passage", "ReadTool", "SearchTool"]
 
 _WORD = re.compile(r"\w+")
-_SAME_SCORE = 5
+SAME_SCORE = 5
 """Decimals at which scores are compared: below them float32 sums differ by the order of their terms."""
 
 
@@ -48,12 +49,39 @@ class Passage:
         return replace(self, text=(head.rsplit(" ", 1)[0] if " " in head else head) + " ...")
 
 
-class _Index:
-    """One collection, ready to be searched. Imported lazily: `bm25s` costs a second at start-up."""
+class Index(Protocol):
+    """What finds among the passages it was made of."""
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]], name: str) -> None:
+    def find(self, query: str, k: int) -> Sequence[int]:
+        """Positions of at most `k` passages, the best first; of equally good ones the earlier."""
+        ...
+
+
+class BM25:
+    """Passages by their words. Imported lazily: `bm25s` costs a second at start-up."""
+
+    def __init__(self, passages: Sequence[Passage]) -> None:
         import bm25s
 
+        words = [_words(passage.whole) for passage in passages]
+        self._bm25 = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
+        self._bm25.index(words, show_progress=False)
+        self._known = {word for row in words for word in row}
+
+    def find(self, query: str, k: int) -> Sequence[int]:
+        """Only passages that share a word with the query."""
+        words = [word for word in _words(query) if word in self._known]
+        if not words:
+            return ()
+        scores = np.round(self._bm25.get_scores(words).astype(np.float64), SAME_SCORE)
+        found = np.flatnonzero(scores > 0)
+        return [int(i) for i in found[np.argsort(-scores[found], kind="stable")[:k]]]
+
+
+class _Collection:
+    """The passages of one corpus, and their index from the first search on, whichever thread asks first."""
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]], name: str, index: Callable[[list[Passage]], Index]) -> None:
         try:
             self.passages = [Passage(str(row["id"]), str(row.get("title") or ""), str(row["text"])) for row in rows]
         except (KeyError, TypeError, AttributeError) as error:
@@ -61,20 +89,30 @@ class _Index:
         self.by_id = {passage.id: passage for passage in self.passages}
         if not self.passages or len(self.by_id) < len(self.passages):
             raise DataError(f"corpus {name} {'has an id twice' if self.passages else 'is empty'}")
-        words = [_words(passage.whole) for passage in self.passages]
-        self._bm25 = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
-        self._bm25.index(words, show_progress=False)
-        self._known = {word for row in words for word in row}
+        self._make = index
+        self._index: Index | None = None
+        self._lock = Lock()
         self.find = lru_cache(maxsize=1 << 14)(self._find)
 
     def _find(self, query: str, k: int) -> tuple[Passage, ...]:
-        words = [word for word in _words(query) if word in self._known]
-        if not words:
-            return ()
-        scores = np.round(self._bm25.get_scores(words).astype(np.float64), _SAME_SCORE)
-        found = np.flatnonzero(scores > 0)
-        best = found[np.argsort(-scores[found], kind="stable")[:k]]
-        return tuple(self.passages[i] for i in best)
+        with self._lock:
+            if self._index is None:
+                self._index = self._make(self.passages)
+        return tuple(self.passages[i] for i in self._index.find(query, k))
+
+
+class _Shelf:
+    """Collections by name, each read once, whichever thread asks first."""
+
+    def __init__(self) -> None:
+        self._collections: dict[str, _Collection] = {}
+        self._lock = Lock()
+
+    def get(self, name: str, read: Callable[[], _Collection]) -> _Collection:
+        with self._lock:
+            if name not in self._collections:
+                self._collections[name] = read()
+            return self._collections[name]
 
 
 def _words(text: str) -> list[str]:
@@ -86,8 +124,8 @@ class SearchTool:
     """Finds the `k` best passages for a query, each cut to at most `max_characters` of its text.
 
     `corpus` is the collection, as mappings with id, title and text, or the name of one that `load` knows. `on(name)` is
-    the same tool over another collection; collections are indexed once and shared. A call answers in text and never
-    raises for what an agent may say; `search` answers in passages.
+    the same tool over another collection; collections are indexed once, by `index`, and shared. A call answers in text
+    and never raises for what an agent may say; `search` answers in passages.
     """
 
     corpus: str | Sequence[Mapping[str, Any]] | None = None
@@ -96,7 +134,8 @@ class SearchTool:
     max_characters: int = 600
     name: str = "search"
     description: str = "Finds passages by their words; returns the best ones, each after its id in brackets."
-    _indexes: dict[str, _Index] = field(default_factory=dict, repr=False, compare=False)
+    index: Callable[[list[Passage]], Index] = BM25
+    _shelf: _Shelf = field(default_factory=_Shelf, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.max_characters < 8:
@@ -108,17 +147,17 @@ class SearchTool:
 
     def on(self, corpus: str) -> SearchTool:
         """This tool over the collection of that name."""
-        return SearchTool(corpus, self.load, self.k, self.max_characters, self.name, self.description, self._indexes)
+        return replace(self, corpus=corpus)
 
     def search(self, query: str, k: int | None = None) -> list[Passage]:
-        """At most `k` passages that share a word with the query, the best first. Raises DataError where there is no
-        such collection."""
-        found = self._index().find(query, self.k if k is None else k)
+        """At most `k` passages, the best first; by BM25 only such as share a word with the query. Raises DataError
+        where there is no such collection."""
+        found = self._collection().find(query, self.k if k is None else k)
         return [passage.shortened(self.max_characters) for passage in found]
 
     def get(self, id: str) -> Passage | None:
         """The whole passage of an id, with or without brackets around it."""
-        return self._index().by_id.get(id.strip().strip("[]").strip())
+        return self._collection().by_id.get(id.strip().strip("[]").strip())
 
     def __call__(self, /, query: Any = None, **unknown: Any) -> str:
         """`[id] text` of the passages found, one on each line, or `error: ...`."""
@@ -130,13 +169,12 @@ class SearchTool:
             return "error: nothing was found; use other words"
         return "\n".join(f"[{passage.id}] {passage.whole}" for passage in found)
 
-    def _index(self) -> _Index:
+    def _collection(self) -> _Collection:
         if self.corpus is None:
             raise DataError("the search tool has no corpus: give it one, or a task that names one in data['corpus']")
         name = self.corpus if isinstance(self.corpus, str) else ""
-        if name not in self._indexes:
-            self._indexes[name] = _Index(self._rows(), repr(name) if name else "given to the search tool")
-        return self._indexes[name]
+        shown = repr(name) if name else "given to the search tool"
+        return self._shelf.get(name, lambda: _Collection(self._rows(), shown, self.index))
 
     def _rows(self) -> Iterable[Mapping[str, Any]]:
         if not isinstance(self.corpus, str):

@@ -11,7 +11,7 @@ from troupe.cli import main
 DEFAULTS = (
     "workflow=deepresearch",
     "data.train=research",
-    "+workflow.args.corpus=facts-96-0",
+    "workflow.args.corpus=facts-96-0",
     "trainer.default_local_dir=logs/deepresearch",
 )
 

@@ -98,6 +98,10 @@ def test_specs_carry_the_limits() -> None:
 @pytest.mark.parametrize(
     "changed, message",
     [
+        (
+            {"algorithm__agents": "{verifer: {loss: cispo}}"},
+            r"algorithm\.agents names the unknown agent 'verifer' \(did",
+        ),
         ({"policies__agents": "{analyser: a}"}, r"policies\.agents names the unknown agent 'analyser' \(did you mean"),
         ({"policies__agents": "{analyzer: a}"}, "agent 'executor' has no policy; add executor: POLICY"),
         ({"policies__agents": "{analyzer: a, executor: b, verifier: a}"}, "weights=shared has one policy"),

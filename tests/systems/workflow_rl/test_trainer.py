@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from troupe.stores.episodes import EpisodeStore
 from troupe.systems.workflow_rl import AgentTrainer
 from troupe.systems.workflow_rl.alarms import alarms
 from troupe.systems.workflow_rl.config import WorkflowRLConfig
+from troupe.systems.workflow_rl.state import remember_config
 from troupe.systems.workflow_rl.trainer import TrainResult
 from troupe.tasks.datasets import DatasetRegistry
 from troupe.tasks.math import MathProblemGenerator
@@ -338,6 +340,17 @@ def test_a_folder_that_holds_a_run(tmp_path: Path) -> None:
         trainer(tmp_path, trainer__resume="never").train()
     with pytest.raises(StorageError, match=r"begun with optim\.lr=0\.001, this run has 0\.5"):
         trainer(tmp_path, optim__lr=0.5).train()
+
+
+def test_a_key_that_came_later_does_not_end_a_run(tmp_path: Path) -> None:
+    """A run that was begun before a key existed goes on with its default, and with no other value."""
+    remember_config(tmp_path, config(tmp_path))
+    stored = json.loads((tmp_path / "config.json").read_text())
+    del stored["workflow"]["isolation"], stored["rollout"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(StorageError, match=r"begun with workflow\.isolation='bubblewrap', this run has 'rlimits'"):
+        remember_config(tmp_path, config(tmp_path, workflow__isolation="rlimits", rollout__n=8))
+    remember_config(tmp_path, config(tmp_path, rollout__n=8))
 
 
 def test_the_best_checkpoint_is_kept_beside_the_newest(tmp_path: Path) -> None:

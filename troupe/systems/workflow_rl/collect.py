@@ -32,8 +32,8 @@ def has_signal(attempts: Sequence[Episode], agents: Sequence[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Attempts of one update: those to learn from; those that were made and left out, with `metadata["left_out"]`, which
-    is `no signal`, `not needed` or `stale`; and counts."""
+    """Attempts of one update: those to learn from; those that were made and left out, with the reason in
+    `metadata["left_out"]` (`no signal`, `not needed` or `stale`); and counts."""
 
     kept: list[Episode]
     left_out: list[Episode]

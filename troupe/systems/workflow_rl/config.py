@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from troupe.config import Frozen
+from troupe.config import Frozen, ReadWhen
 from troupe.models.config import CriticConfig, ModelConfig
 from troupe.training.config import AlgorithmConfig, OptimConfig, RolloutConfig, SftConfig, TrainerConfig
 
@@ -22,9 +22,13 @@ class WorkflowConfig(Frozen):
     """Arguments of the workflow class, such as max_refinement_iterations."""
     n_parallel_tasks: int = Field(4096, ge=1)
     """Episodes in flight at once."""
-    timeout: float | None = Field(None, gt=0)
-    """Wall-clock seconds per episode, waiting for other episodes' calls not counted; an episode past it ends as
-    `timeout` and is not trained on."""
+    timeout: float | None = Field(3600.0, gt=0)
+    """Wall-clock seconds per episode, waiting for other episodes' calls not counted, and again for its reward; an
+    episode past it ends as `timeout` and is not trained on. null: none, and what hangs stops the run."""
+    isolation: Literal["bubblewrap", "rlimits"] = "bubblewrap"
+    """What stands between the programs that a team writes and this machine. `rlimits` is time and memory limits alone,
+    where bubblewrap cannot be had: such programs can read and write what you can, use the network and signal your
+    processes."""
 
 
 class DataConfig(Frozen):
@@ -73,8 +77,137 @@ class PolicyConfig(Frozen):
     budget, while the others act from a snapshot taken at the start of the phase."""
 
 
+def _estimators(config: WorkflowRLConfig) -> set[str]:
+    """Of the agents that learn."""
+    return {_of(config, agent, "adv_estimator") for agent in _learners(config)}
+
+
+def _learners(config: WorkflowRLConfig) -> list[str]:
+    """As far as the config names them; the empty name stands for all others."""
+    return ["", *config.algorithm.agents] if config.policies.train is None else config.policies.train
+
+
+def _of(config: WorkflowRLConfig, agent: str, key: str) -> Any:
+    own = config.algorithm.agents.get(agent)
+    found = None if own is None else getattr(own, key)
+    return getattr(config.algorithm, key) if found is None else found
+
+
+def _grouped(config: WorkflowRLConfig) -> bool:
+    """Whether some agent's baseline is that of a group by algorithm.group."""
+    own = config.algorithm.agents
+    return any(
+        _of(config, agent, "adv_estimator") in COMPARING and (agent not in own or own[agent].group is None)
+        for agent in _learners(config)
+    )
+
+
+def _generated(config: WorkflowRLConfig) -> bool:
+    from troupe.tasks import GENERATORS
+
+    return config.data.train in GENERATORS or config.data.val in GENERATORS
+
+
+def _compared_exactly(config: WorkflowRLConfig) -> bool:
+    return config.model.dtype == "float32" and config.model.device.startswith(("auto", "cpu"))
+
+
+COMPARING = ("grpo", "dr_grpo", "rloo", "reinforce_pp_baseline")
+"""Estimators with groups of attempts."""
+
+READ_WHEN = (
+    ReadWhen(
+        ("data.kinds", "data.difficulty"),
+        _generated,
+        "is for generated tasks, and data.train={data.train} is a prepared data set; leave it out, or write the name "
+        "of a generator such as data.train=math",
+    ),
+    ReadWhen(
+        ("model.lora",),
+        lambda config: config.policies.weights == "lora",
+        "is for adapters, and policies.weights={policies.weights} has none; write policies.weights=lora, or leave it "
+        "out",
+    ),
+    ReadWhen(
+        ("trainer.logprob_tolerance",),
+        _compared_exactly,
+        "is for float32 models on the CPU, and this is model.dtype={model.dtype} on model.device={model.device}; leave "
+        "it out",
+    ),
+    ReadWhen(
+        ("rollout.max_rounds",),
+        lambda config: config.rollout.filter_groups and config.rollout.mode == "sync",
+        "is for rollout.filter_groups=true with rollout.mode=sync; write both, or leave it out",
+    ),
+    ReadWhen(
+        ("rollout.max_staleness", "rollout.stale"),
+        lambda config: config.rollout.mode == "async",
+        "is for episodes that go on between updates; write rollout.mode=async, or leave it out",
+    ),
+    ReadWhen(
+        ("algorithm.group",),
+        _grouped,
+        "is for estimators that compare attempts, and nobody who learns has one; write algorithm.adv_estimator=grpo in "
+        "place of {algorithm.adv_estimator}, or leave it out",
+    ),
+    ReadWhen(
+        ("algorithm.agents.*.group",),
+        lambda config, agent: _of(config, agent, "adv_estimator") in COMPARING,
+        "is for estimators that compare attempts; write algorithm.agents.{0}.adv_estimator=grpo, or leave it out",
+    ),
+    ReadWhen(
+        ("algorithm.lam", "algorithm.normalize_advantages", "critic"),
+        lambda config: "gae" in _estimators(config),
+        "is for a critic, and nobody who learns has one; write algorithm.adv_estimator=gae in place of "
+        "{algorithm.adv_estimator}, or leave it out",
+    ),
+    ReadWhen(
+        ("algorithm.agents.*.lam",),
+        lambda config, agent: _of(config, agent, "adv_estimator") == "gae",
+        "is for a critic; write algorithm.agents.{0}.adv_estimator=gae, or leave it out",
+    ),
+    ReadWhen(
+        ("algorithm.agents.*",),
+        lambda config, agent: config.policies.train is None or agent in config.policies.train,
+        "is for an agent that learns, and policies.train does not name {0}; name it there, or leave it out",
+    ),
+    ReadWhen(
+        ("algorithm.rae_decay",),
+        lambda config: "rae" in _estimators(config),
+        "is for the running baseline of rae, and nobody who learns has one; write algorithm.adv_estimator=rae in place "
+        "of {algorithm.adv_estimator}, or leave it out",
+    ),
+    ReadWhen(
+        ("algorithm.kl_estimator", "algorithm.kl_in"),
+        lambda config: config.algorithm.kl_beta > 0,
+        "is for the KL penalty, and algorithm.kl_beta=0 takes none; write algorithm.kl_beta=0.01, or leave it out",
+    ),
+    ReadWhen(
+        ("algorithm.importance_cap",),
+        lambda config: config.algorithm.importance != "none",
+        "is for importance weights; write algorithm.importance=token or sequence, or leave it out",
+    ),
+    ReadWhen(
+        ("sft",),
+        lambda config: config.sft.steps > 0,
+        "is for fine-tuning before RL, and there is none; write sft.steps=400, or leave it out",
+        switch="sft.steps",
+    ),
+    ReadWhen(
+        ("trainer.amp_dtype",),
+        lambda config: config.trainer.use_amp,
+        "is for mixed precision; write trainer.use_amp=true, or leave it out",
+    ),
+)
+"""Keys that not every run reads. One that the user wrote and their run would not read is an error; presets and stored
+configs may hold it."""
+
+
 class WorkflowRLConfig(Frozen):
-    """Everything a run depends on. The preset `agent_ppo_trainer` is these defaults: PPO with a critic."""
+    """Everything a run depends on. The defaults are PPO with a critic; the preset `agent_ppo_trainer` is that with one
+    attempt per task (`rollout.n=1`) at 128 tasks per update, where the defaults make 8 attempts at 16."""
+
+    read_when = READ_WHEN
 
     seed: int = 0
     """Seeds tasks, weights, demonstrations, sampling and shuffling."""
@@ -93,8 +226,7 @@ class WorkflowRLConfig(Frozen):
     def _credit_fits(self) -> WorkflowRLConfig:
         for agent in ("", *self.algorithm.agents):
             own = self.algorithm.of(agent)
-            compares = own.adv_estimator in ("grpo", "dr_grpo", "rloo", "reinforce_pp_baseline")
-            if compares and self.rollout.n == 1 and own.group != "by_task":
+            if own.adv_estimator in COMPARING and self.rollout.n == 1 and own.group != "by_task":
                 where = f"algorithm.agents.{agent}" if agent else "algorithm"
                 raise ValueError(
                     f"{where}.adv_estimator={own.adv_estimator} compares attempts, but rollout.n=1 gives "
@@ -119,6 +251,7 @@ ALIASES = {
     "actor_rollout_ref.rollout.temperature": "rollout.temperature",
     "actor_rollout_ref.model.enable_gradient_checkpointing": "model.gradient_checkpointing",
     "critic.optim.lr": "critic.lr",
+    "n_parallel_agents": "workflow.n_parallel_tasks",
     "workflow.n_parallel_agents": "workflow.n_parallel_tasks",
 }
 """Keys as document 004 and the code it documents spell them."""

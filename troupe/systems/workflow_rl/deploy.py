@@ -119,7 +119,10 @@ def load_team(
     trained_with = Inputs.read(root)
     trained_with.check(Inputs.of(own, given), root)
     make_workflow = setup.make_workflow_factory(
-        own or built_in, {**config.workflow.args, **given}, None if own else config.workflow.name
+        own or built_in,
+        {**config.workflow.args, **given},
+        None if own else config.workflow.name,
+        isolation=config.workflow.isolation,
     )
     model = setup.base_model(config, (), root / "start")
     team = setup.cast(config, make_workflow().agent_names, model)

@@ -21,10 +21,12 @@ from troupe.rewards.math import math_reward_fn
 from troupe.rewards.research import research_reward_fn
 from troupe.rewards.search import search_reward_fn
 from troupe.rewards.swe import locates, swe_reward_fn
+from troupe.sandbox.isolation import Isolation
 from troupe.sandbox.remembered import Remembered
 from troupe.systems.workflow_rl.config import PolicyConfig, WorkflowRLConfig
 from troupe.tasks.corpora import load_corpus
 from troupe.tools.calculator import Calculator
+from troupe.tools.dense import DenseSearchTool, Encoder, EncoderSettings
 from troupe.tools.files import Workspace
 from troupe.tools.python import PythonTool
 from troupe.tools.run_tests import RunTests
@@ -45,23 +47,28 @@ __all__ = [
 
 
 @cache
-def shared_sandbox() -> Remembered:
-    """The process's one sandbox for model-written programs, with warm workers. Raises where none can be made here."""
+def shared_sandbox(isolation: Isolation) -> Remembered:
+    """The process's one sandbox of this isolation for model-written programs; with warm workers where it has them.
+    Raises ConfigError where it cannot be made here."""
     from troupe.sandbox import Limits, Sandbox
 
-    return Remembered(Sandbox(Limits(wall_seconds=5.0, cpu_seconds=2.0), workers=2))
+    limits, workers = Limits(wall_seconds=5.0, cpu_seconds=2.0), 2 if isolation == "bubblewrap" else 0
+    try:
+        return Remembered(Sandbox(limits, isolation=isolation, workers=workers))
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("isolation=", "workflow.isolation=")) from error  # the sandbox's argument
 
 
 def _math() -> dict[str, Any]:
     return {"reward_function": math_reward_fn, "calculator": Calculator()}
 
 
-def _math_with_python() -> dict[str, Any]:
-    return {**_math(), "python_tool": PythonTool(shared_sandbox)}
+def _math_with_python(isolation: Isolation) -> dict[str, Any]:
+    return {**_math(), "python_tool": PythonTool(partial(shared_sandbox, isolation))}
 
 
-def _deepcoder() -> dict[str, Any]:
-    sandbox = shared_sandbox()
+def _deepcoder(isolation: Isolation) -> dict[str, Any]:
+    sandbox = shared_sandbox(isolation)
     return {"reward_function": partial(code_reward_fn, sandbox=sandbox), "run_tests": RunTests(sandbox)}
 
 
@@ -74,8 +81,14 @@ def _deepresearch() -> dict[str, Any]:
     return {"reward_function": research_reward_fn, **tools}
 
 
-def _swe() -> dict[str, Any]:
-    sandbox = shared_sandbox()
+@cache
+def shared_dense(settings: EncoderSettings) -> DenseSearchTool:
+    """The process's one tool of an encoder: each corpus is embedded once. Raises ConfigError, MissingExtra."""
+    return DenseSearchTool(Encoder(settings), load=load_corpus)
+
+
+def _swe(isolation: Isolation) -> dict[str, Any]:
+    sandbox = shared_sandbox(isolation)
     return {
         "reward_function": partial(swe_reward_fn, sandbox=sandbox),
         "location_function": locates,
@@ -84,14 +97,32 @@ def _swe() -> dict[str, Any]:
 
 
 DEFAULT_ARGS: dict[str, Callable[[], dict[str, Any]]] = {
-    "deepcoder": _deepcoder,
     "deepresearch": _deepresearch,
     "math_solo": _math,
-    "math_tool": _math_with_python,
     "search": _search,
-    "swe": _swe,
 }
 """What a workflow receives where its arguments do not say otherwise: rewards and tools are arguments, never imports."""
+
+SANDBOXED_ARGS: dict[str, Callable[[Isolation], dict[str, Any]]] = {
+    "deepcoder": _deepcoder,
+    "math_tool": _math_with_python,
+    "swe": _swe,
+}
+"""The same for workflows whose teams write programs."""
+
+
+def _default_args(name: str | None, isolation: Isolation, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the workflow of this name receives. Raises ConfigError for an isolation where nothing would be isolated."""
+    if name in SANDBOXED_ARGS and (name != "math_tool" or (given.get("use_python") and "python_tool" not in given)):
+        shared_sandbox(isolation)  # now, rather than at the first program of an episode
+    elif isolation != "bubblewrap":
+        raise ConfigError(
+            f"workflow.isolation={isolation} is for the sandbox of deepcoder, of swe, and of math_tool with "
+            "workflow.args.use_python=true, and this run makes none; leave it out"
+        )
+    if name in SANDBOXED_ARGS:
+        return SANDBOXED_ARGS[name](isolation)
+    return DEFAULT_ARGS[name]() if name in DEFAULT_ARGS else {}
 
 
 @dataclass(frozen=True)
@@ -124,21 +155,55 @@ def workflow_class_of(name: str) -> type[Any]:
 
 
 def make_workflow_factory(
-    workflow_class: Callable[..., Workflow], arguments: Mapping[str, Any], name: str | None = None
+    workflow_class: Callable[..., Workflow],
+    arguments: Mapping[str, Any],
+    name: str | None = None,
+    *,
+    isolation: Isolation = "bubblewrap",
 ) -> Callable[[], Workflow]:
-    """A fresh workflow per episode. Raises ConfigError for an argument that the class does not take."""
-    merged = {**(DEFAULT_ARGS[name]() if name in DEFAULT_ARGS else {}), **arguments}
+    """A fresh workflow per episode; `isolation` is that of its sandbox, where it has one. Raises ConfigError for an
+    argument that the class does not take, and where the sandbox cannot be made."""
+    defaults = _default_args(name, isolation, arguments)
+    merged = {**defaults, **(_with_library(arguments) if "search_tool" in defaults else arguments)}
     parameters = inspect.signature(workflow_class).parameters
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         for key in merged:
             if key not in parameters:
-                hint = did_you_mean(key, parameters)
+                hint = did_you_mean(key, [*parameters, *(RETRIEVAL if "search_tool" in defaults else ())])
                 raise ConfigError(f"workflow.args.{key}: {workflow_class.__name__} takes no such argument{hint}")
     try:
         workflow_class(**merged)
     except TypeError as error:
         raise ConfigError(f"workflow.args do not fit the workflow: {error}") from error
     return lambda: workflow_class(**merged)
+
+
+RETRIEVAL = ("retriever", "encoder")
+"""Arguments of the workflows that search, from which their search tool is made."""
+RETRIEVERS = ("bm25", "dense")
+
+
+def _with_library(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with a `search_tool` in place of `retriever` and `encoder`. Raises ConfigError for ones that do not
+    fit together."""
+    rest = {key: value for key, value in arguments.items() if key not in RETRIEVAL}
+    retriever, encoder = (arguments.get(key) for key in RETRIEVAL)
+    if retriever is None and encoder is None:
+        return rest
+    if "search_tool" in rest:
+        raise ConfigError("workflow.args has a search_tool; leave out retriever and encoder, which would make another")
+    if retriever is not None and retriever not in RETRIEVERS:
+        raise ConfigError(
+            f"workflow.args.retriever={retriever!r} is not known{did_you_mean(str(retriever), RETRIEVERS)}"
+        )
+    if retriever == "dense" and encoder is None:
+        example = "workflow.args.encoder=intfloat/e5-small-v2"
+        raise ConfigError(f"workflow.args.retriever=dense needs an encoder, by name or folder: add {example}")
+    if retriever != "dense":
+        if encoder is not None:
+            raise ConfigError(f"workflow.args.encoder={encoder!r} needs workflow.args.retriever=dense")
+        return rest
+    return {**rest, "search_tool": shared_dense(EncoderSettings.of(encoder))}
 
 
 def corpus_of(tasks: Iterable[Task], workflow: str) -> list[str]:
@@ -176,7 +241,7 @@ def cast(config: WorkflowRLConfig, agent_names: Sequence[str], model: LanguageMo
 
     Raises CreditError for unknown agents, agents without a policy, policies without an agent.
     """
-    agents = _agent_map(config.policies, agent_names)
+    agents = _agent_map(config, agent_names)
     trained = _trained(config.policies, agent_names)
     model.use_exact_attention(config.model.exact_attention)
     policies = {name: _policy(config, name, i, model) for i, name in enumerate(dict.fromkeys(agents.values()))}
@@ -201,18 +266,21 @@ def _trained(config: PolicyConfig, agent_names: Sequence[str]) -> tuple[str, ...
     return trained
 
 
-def _agent_map(config: PolicyConfig, agent_names: Sequence[str]) -> dict[str, str]:
-    if not config.agents:
-        return {name: "team" if config.weights == "shared" else name for name in agent_names}
-    for name in config.agents:
-        if name not in agent_names:
-            raise CreditError(f"policies.agents names the unknown agent {name!r}{did_you_mean(name, agent_names)}")
+def _agent_map(config: WorkflowRLConfig, agent_names: Sequence[str]) -> dict[str, str]:
+    """agent -> policy."""
+    policies = config.policies
+    for key, named in (("policies.agents", policies.agents), ("algorithm.agents", config.algorithm.agents)):
+        for name in named:
+            if name not in agent_names:
+                raise CreditError(f"{key} names the unknown agent {name!r}{did_you_mean(name, agent_names)}")
+    if not policies.agents:
+        return {name: "team" if policies.weights == "shared" else name for name in agent_names}
     for name in agent_names:
-        if name not in config.agents:
+        if name not in policies.agents:
             raise CreditError(f"agent {name!r} has no policy; add {name}: POLICY to policies.agents")
-    if config.weights == "shared" and len(set(config.agents.values())) > 1:
+    if policies.weights == "shared" and len(set(policies.agents.values())) > 1:
         raise CreditError("policies.weights=shared has one policy; write weights=lora or weights=separate for several")
-    return {name: config.agents[name] for name in agent_names}  # a stored config may have them in another order
+    return {name: policies.agents[name] for name in agent_names}  # a stored config may have them in another order
 
 
 def _policy(config: WorkflowRLConfig, name: str, index: int, model: LanguageModel) -> Policy:
@@ -232,7 +300,7 @@ def _policy(config: WorkflowRLConfig, name: str, index: int, model: LanguageMode
 
 def credit_rows(config: WorkflowRLConfig, workflow: Workflow) -> list[CreditRow]:
     """The credit table of a config, before any model is loaded."""
-    agents = _agent_map(config.policies, workflow.agent_names)
+    agents = _agent_map(config, workflow.agent_names)
     return credit_table(agents, _trained(config.policies, workflow.agent_names), workflow.credit, config.algorithm)
 
 

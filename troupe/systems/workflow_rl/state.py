@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from troupe.errors import StorageError
 from troupe.stores.atomic import publish_folder, staged_folder, write_atomic
@@ -43,12 +43,19 @@ def remember_config(folder: Path, config: WorkflowRLConfig) -> None:
             raise StorageError(
                 f"{path} is not a run's config ({error}); restore it or use another run folder"
             ) from error
-        for key, was, now in differences(theirs, ours):
+        for key, was, now in differences(_completed(theirs, type(config)().model_dump(mode="json")), ours):
             if not (key.startswith("trainer.") and key.split(".")[1] in _MAY_CHANGE):
                 raise StorageError(
                     f"{folder} was begun with {key}={was!r}, this run has {now!r}; use another run folder"
                 )
     write_atomic(path, json.dumps(ours, indent=2, sort_keys=True).encode())
+
+
+def _completed(stored: Any, defaults: Any) -> Any:
+    """A stored config with the keys that have come since, at their defaults."""
+    if not (isinstance(stored, dict) and isinstance(defaults, dict)):
+        return stored
+    return defaults | {key: _completed(value, defaults.get(key)) for key, value in stored.items()}
 
 
 def save_start(model: LanguageModel, folder: Path) -> None:

@@ -94,7 +94,10 @@ class AgentTrainer:
         known = name if self.workflow_class is setup.WORKFLOWS.get(name) else None
         self.teacher_class = teacher_class or (None if known is None else setup.teacher_class(known))
         self.make_workflow = setup.make_workflow_factory(
-            self.workflow_class, {**self.config.workflow.args, **(workflow_args or {})}, known
+            self.workflow_class,
+            {**self.config.workflow.args, **(workflow_args or {})},
+            known,
+            isolation=self.config.workflow.isolation,
         )
         own = None if known else self.workflow_class
         self.inputs = Inputs.of(own, workflow_args or {}, train_dataset, val_dataset, teacher_class)
