@@ -182,6 +182,16 @@ def test_a_command_that_is_not_there_is_said_so(sandbox: Sandbox) -> None:
     assert ran.stderr == "cannot run 'no-such-program': No such file or directory\n"
 
 
+def test_programs_go_first_when_memory_runs_out_and_leave_no_core(sandbox: Sandbox) -> None:
+    code = (
+        "import resource\n"
+        "print(open('/proc/self/oom_score_adj').read().strip())\n"
+        "for name in ('CORE', 'MEMLOCK', 'MSGQUEUE'):\n"
+        "    print(name, *resource.getrlimit(getattr(resource, 'RLIMIT_' + name)))\n"
+    )
+    assert sandbox.python(code).stdout.split("\n") == ["1000", "CORE 0 0", "MEMLOCK 65536 65536", "MSGQUEUE 0 0", ""]
+
+
 def test_a_command_is_limited_too(sandbox: Sandbox) -> None:
     limits = Limits(wall_seconds=0.4, output_bytes=100)
     assert sandbox.command(["sleep", "60"], limits=limits).status is Status.TIMEOUT

@@ -146,8 +146,6 @@ def enter(request: Request, folder: str, mode: str, started: int) -> None:
     for number, stream in enumerate(request.streams):
         os.dup2(stream, number)
     os.chdir(folder)
-    adjustment = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-    os.write(adjustment, b"1000")  # if the machine runs out of memory, the program goes first
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     if mode == "bare":
         process_flag(PR_SET_PDEATHSIG, _signal.SIGKILL)
@@ -370,8 +368,11 @@ def start(mode: str, control: int, folder: str) -> Request:
     os.dup2(control, CONTROL)
     os.closerange(CONTROL + 1, os.sysconf("SC_OPEN_MAX"))
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    with open("/proc/self/oom_score_adj", "wb") as adjustment:  # if the machine runs out of memory, all of this goes
+        adjustment.write(b"1000")  # first, and of this the program: it is the largest
     process_flag(PR_SET_DUMPABLE, 0)
-    limit(RLIMIT_CORE, 0)  # these are the same for every run, and inherited
+    # What is the same for every run is inherited.
+    limit(RLIMIT_CORE, 0)
     limit(RLIMIT_MEMLOCK, 64 * 1024)
     limit(RLIMIT_MSGQUEUE, 0)
     if mode == "bare":
