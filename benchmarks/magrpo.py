@@ -159,7 +159,7 @@ def troupe_run(start: Path, seed: int, rate: float, clock: Clock) -> None:
             "policies": {"weights": "separate"},
             "data": {"train_batch_size": PROMPTS, "max_response_length": NEW_TOKENS},
             "rollout": {"n": GROUP},
-            "algorithm": {"adv_estimator": "grpo", "group": "by_agent", "mini_batch_size": PROMPTS * GROUP},
+            "algorithm": {"adv_estimator": "grpo", "group": "by_agent", "mini_batch_size": 2 * PROMPTS * GROUP},
             "optim": {"lr": rate},
             "trainer": {
                 "total_steps": MOST_UPDATES, "val_before_train": False, "test_freq": 0, "save_freq": MOST_UPDATES + 1,
