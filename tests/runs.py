@@ -35,6 +35,8 @@ TINY = {
 def overrides(folder: Path, **changed: Any) -> list[str]:
     """TINY with changes, as arguments of `troupe train workflow`; `__` in a name stands for the dot."""
     values = TINY | {"trainer.default_local_dir": folder} | {key.replace("__", "."): v for key, v in changed.items()}
+    if "model.path" in values:  # which has a size of its own
+        values = {key: value for key, value in values.items() if not key.startswith("model.tiny.")}
     return [f"{key}={value}" for key, value in values.items()]
 
 

@@ -20,6 +20,7 @@ ESTIMATORS = ("gae", "grpo", "dr_grpo", "rloo", "reinforce_pp", "reinforce_pp_ba
 CASES: dict[str, tuple[str, list[str], list[str]]] = {
     "data.kinds": ("data.kinds={linear: 1}", ["data.train=gsm8k"], ["data.train=math"]),
     "data.difficulty": ("data.difficulty=[0,1]", ["data.train=gsm8k"], ["data.train=gsm8k", "data.val=math"]),
+    "model.tiny": ("model.tiny.layers=2", ["model.path=some/model"], ["model.path=null"]),
     "model.lora": ("model.lora.rank=4", ["policies.weights=separate"], ["policies.weights=lora"]),
     "trainer.logprob_tolerance": ("trainer.logprob_tolerance=1", ["model.dtype=bfloat16"], ["model.device=cpu"]),
     "rollout.max_rounds": ("rollout.max_rounds=4", [], ["rollout.filter_groups=true"]),

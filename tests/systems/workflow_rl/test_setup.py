@@ -34,6 +34,8 @@ def config(**changed: Any) -> WorkflowRLConfig:
     sizes = {"hidden_size": 32, "layers": 1, "heads": 2, "kv_heads": 1, "intermediate_size": 32}
     small = [f"model.tiny.{key}={value}" for key, value in sizes.items()] + ["model.device=cpu"]
     given = [f"{key.replace('__', '.')}={value}" for key, value in changed.items()]
+    if "model__path" in changed:  # which has a size of its own
+        small = small[-1:]
     return load(WorkflowRLConfig, overrides=small + given, aliases=ALIASES).config
 
 

@@ -123,6 +123,11 @@ READ_WHEN = (
         "of a generator such as data.train=math",
     ),
     ReadWhen(
+        ("model.tiny",),
+        lambda config: config.model.path is None,
+        "is for the embedded model, and model.path={model.path} takes its place; write model.path=null, or leave it out",
+    ),
+    ReadWhen(
         ("model.lora",),
         lambda config: config.policies.weights == "lora",
         "is for adapters, and policies.weights={policies.weights} has none; write policies.weights=lora, or leave it "

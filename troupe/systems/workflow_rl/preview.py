@@ -66,7 +66,7 @@ def preview(trainer: AgentTrainer) -> Preview:
         demonstrator = teacher([task], noise=config.sft.noise, seed=config.seed)
         (episode,) = sft.demonstrate(
             [task], trainer.make_workflow, demonstrator, speaker, seed=config.seed,
-            max_prompt=config.model.tiny.max_positions,
+            max_prompt=base.max_positions,
         )  # fmt: skip
     else:
         spoken_by = "its policies as they are now"

@@ -389,7 +389,7 @@ class AgentTrainer:
         policy = Policy("base", base)
         teacher = teacher_class(teachable, noise=config.sft.noise, seed=config.seed)
         episodes = sft.demonstrate(
-            teachable, self.make_workflow, teacher, policy, seed=config.seed, max_prompt=config.model.tiny.max_positions
+            teachable, self.make_workflow, teacher, policy, seed=config.seed, max_prompt=base.max_positions
         )
         sft.fine_tune(
             policy, episodes, config.sft, config.trainer, self.folder / "sft", seed=config.seed,
