@@ -125,7 +125,8 @@ READ_WHEN = (
     ReadWhen(
         ("model.tiny",),
         lambda config: config.model.path is None,
-        "is for the embedded model, and model.path={model.path} takes its place; write model.path=null, or leave it out",
+        "is for the embedded model, and model.path={model.path} takes its place; write model.path=null, or leave it "
+        "out",
     ),
     ReadWhen(
         ("model.lora",),
