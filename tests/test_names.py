@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import troupe.cli
+import troupe.cli.scripts
 from tests.sandboxes import sandbox  # noqa: F401  (fixture)
 from tests.tasks.hub import documented, hub
 from tests.tasks.test_swe import checkout
@@ -149,7 +150,8 @@ SCRIPTS = [row for row in rows("Commands") if re.search(r"python examples/[\w/]+
 def test_a_script_is_the_command_beside_it(row: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What it passes on is what its row says, but for the folder that it writes into."""
     given: list[list[str]] = []
-    monkeypatch.setattr(troupe.cli, "main", lambda words: given.append(list(words)) or 0)
+    for module in (troupe.cli, troupe.cli.scripts):
+        monkeypatch.setattr(module, "main", lambda words: given.append(list(words)) or 0)
     script, *more = shlex.split(spans(row[0])[0])[1:]
     monkeypatch.setattr(sys, "argv", [script, *(word for word in more if word not in ("KEY=VALUE", "..."))])
     with pytest.raises(SystemExit) as ended:
