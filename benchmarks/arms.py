@@ -7,6 +7,18 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+
+def options(description: str, arms: Sequence[str], folder: str) -> argparse.ArgumentParser:
+    """What these benchmarks' command lines have in common; `--one ARM SEED` is how `in_processes` starts a run."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", default=list(arms), choices=list(arms))
+    parser.add_argument("--folder", type=Path, default=Path(folder))
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--one", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
+    return parser
 
 
 def in_processes(script: str, pairs: Sequence[tuple[str, int]], arguments: argparse.Namespace) -> None:

@@ -18,7 +18,6 @@ put together from two runs had both.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -32,7 +31,7 @@ from typing import Any, ClassVar
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-from arms import in_processes
+from arms import in_processes, options
 
 from troupe import AgentTrainer, Outcome, Task, message
 from troupe.maths.statistics import mean_interval
@@ -293,13 +292,7 @@ def _reached(curve: dict[str, float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
-    parser.add_argument("--folder", type=Path, default=Path("runs/credit"))
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--one", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = options(__doc__, list(ARMS), "runs/credit").parse_args()
     if arguments.one:
         one(arguments.one[0], int(arguments.one[1]), arguments.folder)
         return

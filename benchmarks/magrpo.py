@@ -16,7 +16,6 @@ neither is judged by the other's.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import math
@@ -33,7 +32,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("WANDB_MODE", "disabled")
 
-from arms import in_processes
+from arms import in_processes, options
 
 from troupe.agents import Team
 from troupe.episode import Outcome, Problem, Task, message
@@ -261,13 +260,7 @@ def table(arms: Sequence[str], seeds: Sequence[int], folder: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
-    parser.add_argument("--folder", type=Path, default=Path("runs/magrpo"))
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--one", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = options(__doc__, ARMS, "runs/magrpo").parse_args()
     if arguments.one:
         one(arguments.one[0], int(arguments.one[1]), arguments.folder)
         return

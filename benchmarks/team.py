@@ -16,7 +16,6 @@ votes: as many attempts as the team's sampled tokens pay for, and the most frequ
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
@@ -28,7 +27,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-from arms import in_processes
+from arms import in_processes, options
 
 from troupe.maths.statistics import mean_interval, paired_difference
 
@@ -65,13 +64,7 @@ ARMS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
-    parser.add_argument("--folder", type=Path, default=Path("runs/team"))
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--one", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = options(__doc__, list(ARMS), "runs/team").parse_args()
     if arguments.one:
         train(arguments.one[0], int(arguments.one[1]), arguments.folder)
         return

@@ -10,7 +10,6 @@ exists. Seconds are those of the whole command: tasks, demonstrations, fine-tuni
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -22,7 +21,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-from arms import in_processes
+from arms import in_processes, options
 
 from troupe.maths.statistics import mean_interval
 
@@ -140,14 +139,9 @@ def picture(arms: Sequence[str], seeds: Sequence[int], folder: Path, path: Path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
-    parser.add_argument("--folder", type=Path, default=Path("runs/teams"))
+    parser = options(__doc__, ARMS, "runs/teams")
     parser.add_argument("--plot", type=Path, default=None, help="also draw the curves into this SVG file")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--show", action="store_true", help="run nothing; show what there is")
-    parser.add_argument("--one", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         one(arguments.one[0], int(arguments.one[1]), arguments.folder)
