@@ -29,12 +29,15 @@ from troupe.errors import DataError
 
 __all__ = [
     "FORMAT_VERSION",
+    "Action",
     "Episode",
     "FinishReason",
+    "MCTSTrace",
     "Message",
     "Outcome",
     "Problem",
     "Sampling",
+    "State",
     "Step",
     "StopReason",
     "Task",
@@ -239,6 +242,47 @@ class Episode:
             outcome=Outcome,
             trajectories=lambda rows: tuple(_trajectory(row) for row in rows),
         )
+
+
+# ------------------------------------------------------------------------- what a search decided (document 001)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action of an episode of self-play."""
+
+    action_id: str
+    action_type: str
+    parameters: Mapping[str, Any]
+    timestamp: float  # seconds since the epoch
+    confidence: float = 0.0  # its share in the policy that the search arrived at
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """One state of an episode of self-play."""
+
+    state_id: str
+    representation: Any  # the observation: an array, or nested lists where it was read from JSON
+    raw_state: Any  # the world's own state
+    value_estimate: float = 0.0  # the search's, as the player to move sees it; 0 where nobody searched
+    visit_count: int = 0
+    parent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MCTSTrace:
+    """The search that chose one action."""
+
+    root_state_id: str
+    num_simulations: int
+    visit_counts: Mapping[str, int]  # by action_id
+    q_values: Mapping[str, float]  # by action_id
+    prior_probs: Mapping[str, float]  # by action_id, before any noise
+    selected_action: str
+    tree_depth: int
+    search_time: float  # seconds
+    value_estimates: Mapping[str, float]  # by state_id: the evaluator's
 
 
 def _trajectory(record: Mapping[str, Any]) -> Trajectory:

@@ -5,19 +5,29 @@ Plain Protocols: nothing inherits from them, and any object of the right shape w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from troupe.episode import FinishReason, Message, Problem, Sampling, Task
 
+if TYPE_CHECKING:
+    import numpy as np
+
 __all__ = [
+    "BatchGame",
     "ChatFormat",
     "Engine",
+    "Evaluator",
+    "Game",
     "Generation",
     "GenerationRequest",
+    "Positions",
+    "Proposal",
+    "Proposer",
     "Reward",
     "RewardFn",
+    "Symmetry",
     "TaskGenerator",
     "Tool",
     "Workflow",
@@ -140,3 +150,144 @@ class TaskGenerator(Protocol):
     def generate(self, n: int) -> list[Task]: ...
 
     def __iter__(self) -> Iterator[Task]: ...
+
+
+# ---------------------------------------------------------------------------------------------- games and their judges
+
+
+@dataclass(frozen=True, slots=True)
+class Symmetry:
+    """One symmetry of a game, as two permutations.
+
+    `observation.reshape(-1)[cells]` is the observation of the transformed position and `policy[actions]` its policy:
+    both say for each place of the result where its number comes from.
+    """
+
+    cells: np.ndarray  # int [product of the observation's shape]
+    actions: np.ndarray  # int [A]
+
+
+@runtime_checkable
+class Game(Protocol):
+    """A world in plain Python. States are values: `step` returns a new one and leaves the old one alone.
+
+    `players` is 1, or 2 whose rewards are opposite; player 0 moves first. `actions` is A where the actions of every
+    state are the indices 0 to A - 1 (`fixed`), None where each state lists its own (`candidates`, hashable).
+
+    Optional methods: `key(state)`, hashable and equal for positions that look alike to the player to move, for the
+    evaluation cache; `canonical(state) -> (key, k)`, the key of the position that symmetry k turns this one into;
+    `symmetries()`, a sequence of `Symmetry` whose first is the identity; `chance(state)`, the (outcome, probability)
+    pairs of a state in which nobody decides, such as a roll of dice (empty elsewhere), `step(state, outcome)` follows;
+    `render(state)`, a text for people.
+    """
+
+    players: int
+    actions: int | None
+    observation_shape: tuple[int, ...]
+
+    def initial(self) -> Any: ...
+
+    def legal(self, state: Any) -> Sequence[Any]:
+        """Actions that may be taken, in a fixed order; never empty before the end."""
+        ...
+
+    def step(self, state: Any, action: Any) -> tuple[Any, float, bool, int]:
+        """(next state, reward, done, player to move next). The reward is that of the player who moved."""
+        ...
+
+    def observe(self, state: Any) -> np.ndarray:
+        """float32 `observation_shape`, as the player to move sees it."""
+        ...
+
+
+@runtime_checkable
+class BatchGame(Protocol):
+    """A game of fixed actions on arrays: the verbs of `Game`, for n states at once. Arguments are never changed.
+
+    Optional: `keys(states)`, n hashable keys; `canonical(states) -> (keys, k [n])`; `symmetries()`.
+    """
+
+    players: int
+    actions: int
+    observation_shape: tuple[int, ...]
+
+    def initial(self, n: int) -> np.ndarray:
+        """`[n, ...]`, of one dtype and trailing shape for all states of the game."""
+        ...
+
+    def legal(self, states: np.ndarray) -> np.ndarray:
+        """bool `[n, A]`."""
+        ...
+
+    def step(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(states, rewards float64 `[n]`, done bool `[n]`, to_play int8 `[n]`); rewards are those of who moved."""
+        ...
+
+    def observe(self, states: np.ndarray) -> np.ndarray:
+        """float32 `[n, *observation_shape]`, as the player to move sees it."""
+        ...
+
+
+class Positions(Protocol):
+    """n positions that wait for an evaluation. What costs something to make is made when it is asked for."""
+
+    @property
+    def legal(self) -> np.ndarray:
+        """bool `[n, W]`: fixed actions, or the first places of `candidates`."""
+        ...
+
+    @property
+    def to_play(self) -> np.ndarray:
+        """int8 `[n]`."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def observations(self) -> np.ndarray:
+        """float32 `[n, *observation_shape]`."""
+        ...
+
+    def keys(self) -> tuple[Sequence[Hashable], np.ndarray | None] | None:
+        """Keys, and which symmetry makes each position that of its key (None: none does). None: the game has no
+        keys."""
+        ...
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        """Of the game; empty where it names none."""
+        ...
+
+    def states(self) -> Sequence[Any]:
+        """The game's own states."""
+        ...
+
+    def candidates(self) -> Sequence[Sequence[Any]] | None:
+        """Each state's actions, where the game has candidates; None where its actions are fixed."""
+        ...
+
+    def take(self, indices: np.ndarray) -> Positions: ...
+
+
+class Evaluator(Protocol):
+    """Who judges positions for a search. `evaluate` may be a coroutine function; the asynchronous driver awaits it."""
+
+    def evaluate(
+        self, positions: Positions
+    ) -> tuple[np.ndarray, np.ndarray] | Awaitable[tuple[np.ndarray, np.ndarray]]:
+        """(priors float `[n, W]`, values float `[n]`). Priors sum to 1 over the legal actions and are 0 elsewhere;
+        values are the expected returns of the player to move."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Actions worth trying in one state, how likely each is, and what the state is worth to the player to move."""
+
+    actions: tuple[Any, ...]
+    priors: tuple[float, ...]
+    value: float
+
+
+class Proposer(Protocol):
+    """Who names the actions as well, as a language model does, where a game's candidates are too many to list."""
+
+    def propose(self, states: Sequence[Any]) -> Sequence[Proposal] | Awaitable[Sequence[Proposal]]: ...

@@ -76,6 +76,13 @@ def parser() -> argparse.ArgumentParser:
     _overrides(workflow)
     workflow.set_defaults(command=("troupe.cli.train", "train_workflow"))
 
+    selfplay = systems.add_parser("selfplay", help="a network that learns a game by playing itself (document 001)")
+    selfplay.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file; may be repeated")
+    selfplay.add_argument("--preset", default=None, help="named preset (default: that of the game, if there is one)")
+    selfplay.add_argument("--print-config", action="store_true", help="show the resolved config with origins, and stop")
+    _overrides(selfplay)
+    selfplay.set_defaults(command=("troupe.cli.selfplay", "train_selfplay"))
+
     evaluate = commands.add_parser("evaluate", help="score a trained team on held-out tasks")
     evaluate.add_argument(
         "--checkpoint", required=True, metavar="RUN", help="run, RUN/start, checkpoint or registry folder"
@@ -98,6 +105,14 @@ def parser() -> argparse.ArgumentParser:
     ask.add_argument("--temperature", type=float, default=0.0, help="0 takes the most probable words (default)")
     ask.add_argument("--seed", type=int, default=0)
     ask.set_defaults(command=("troupe.cli.evaluate", "ask"))
+
+    play = commands.add_parser("play", help="play against a trained network, or see how it thinks")
+    play.add_argument("run", help="run or checkpoint folder of `troupe train selfplay`")
+    play.add_argument("--simulations", type=int, default=None, help="per move (default: those of the run's matches)")
+    play.add_argument("--second", action="store_true", help="let the network begin")
+    play.add_argument("--think", default=None, metavar="MOVES", help='show the search after "3 3 2", and stop')
+    play.add_argument("--svg", default=None, metavar="FILE", help="with --think: also draw the tree there")
+    play.set_defaults(command=("troupe.cli.selfplay", "play"))
 
     export = commands.add_parser("export", help="write a team's policies as Hugging Face models, adapters merged")
     export.add_argument("run", help="run, checkpoint or registry folder")

@@ -1,14 +1,14 @@
-"""Configuration of language models; imports no torch."""
+"""Configuration of language models and of the networks of self-play; imports no torch."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from troupe.config import Frozen
 
-__all__ = ["CriticConfig", "LoraSettings", "ModelConfig", "TinyConfig"]
+__all__ = ["CriticConfig", "LoraSettings", "ModelConfig", "PolicyValueConfig", "TinyConfig"]
 
 
 class TinyConfig(Frozen):
@@ -75,3 +75,24 @@ class ModelConfig(Frozen):
     decoding is faster by about a quarter and `trainer.logprob_tolerance` must be looser. Without effect elsewhere."""
     prefix_sharing: bool = True
     """Compute a prefix that several rows share once per update; the gradients are the same."""
+
+
+class PolicyValueConfig(Frozen):
+    """One network that gives a policy and a value, for games of fixed actions."""
+
+    kind: Literal["conv", "mlp"] = "conv"
+    """`conv`: a residual tower for boards, observations [C, H, W]; `mlp`: hidden layers over the flat observation."""
+    blocks: int = Field(2, gt=0)
+    """Residual blocks of two 3x3 convolutions each (conv)."""
+    channels: int = Field(64, gt=0)
+    """Channels of the tower (conv)."""
+    policy_channels: int = Field(8, gt=0)
+    """Channels of the 1x1 convolution before the policy's linear layer (conv)."""
+    value_channels: int = Field(4, gt=0)
+    """Channels of the 1x1 convolution before the value's hidden layer (conv)."""
+    value_hidden: int = Field(64, gt=0)
+    """Width of the value head's hidden layer (conv)."""
+    hidden: tuple[PositiveInt, ...] = Field((128, 128), min_length=1)
+    """Widths of the hidden layers, which both heads share (mlp)."""
+    value_range: Literal["bounded", "unbounded"] = "bounded"
+    """`bounded`: values in (-1, 1) by tanh, for games that are won or lost; `unbounded`: for returns of any size."""

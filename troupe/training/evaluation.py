@@ -14,9 +14,10 @@ from typing import Any
 
 from troupe.episode import Episode, Outcome, Task
 from troupe.errors import DataError
+from troupe.maths.ratings import Pairs, Sprt, elo_of
 from troupe.maths.statistics import Interval, mean_interval, paired_difference, pass_at_k, wilson
 
-__all__ = ["Decision", "Gate", "Report", "TaskScore"]
+__all__ = ["Decision", "Gate", "MatchGate", "Report", "TaskScore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,3 +177,28 @@ class Gate:
             raise DataError("a task was scored without an attempt")
         order = sorted(ours)
         return paired_difference([ours[t].rate for t in order], [theirs[t].rate for t in order], self.confidence)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchGate:
+    """Promotes by matches instead of tasks: a sequential test on pairs of games against the incumbent.
+
+    Undecided keeps the incumbent, and so does a match that was not played. `difference` is in Elo.
+    """
+
+    test: Sprt = field(default_factory=Sprt)
+
+    def is_decided(self, pairs: Pairs) -> bool:
+        """Whether more games would change nothing."""
+        return self.test.decide(pairs) != "continue"
+
+    def decide(self, pairs: Pairs) -> Decision:
+        if not pairs.games:
+            return Decision(False, ("no game was played: nothing was compared",))
+        verdict, gap = self.test.decide(pairs), elo_of(pairs)
+        found = f"{gap.mean:+.0f} Elo [{gap.low:+.0f}, {gap.high:+.0f}] over {gap.n} games"
+        bounds = f"LLR {self.test.llr(pairs):+.2f} of {self.test.lower:+.2f} and {self.test.upper:+.2f}"
+        if verdict == "accept":
+            return Decision(True, (f"improved by {found} ({bounds})",), gap)
+        why = "not stronger" if verdict == "reject" else "undecided, so the incumbent stays"
+        return Decision(False, (f"{why}: {found} ({bounds})",), gap)

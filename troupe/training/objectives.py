@@ -20,7 +20,7 @@ from troupe.models.prefix_tree import partition
 from troupe.models.scoring import score, value
 from troupe.training.config import AlgorithmConfig
 
-__all__ = ["Meter", "critic_values", "language_policy", "recomputed_logprobs", "supervised"]
+__all__ = ["Meter", "critic_values", "language_policy", "policy_value", "recomputed_logprobs", "supervised"]
 
 Closures = Iterator[Callable[[], dict[str, Tensor]]]
 
@@ -161,6 +161,45 @@ def supervised(
             with torch.no_grad():
                 meter.add("sft/nll", nll, part["mask"])
             return {"nll": aggregate(nll, part["mask"], "token_mean", normalizer=whole)}
+
+        yield closure
+
+
+def policy_value(
+    net: Callable[[Tensor], tuple[Tensor, Tensor]],
+    positions: Mapping[str, Tensor],
+    meter: Meter,
+    *,
+    value_weight: float = 1.0,
+    at_least: int = 1,
+) -> Closures:
+    """AlphaZero's loss over searched positions (Silver et al. 2018): weighted means over the minibatch.
+
+        policy  -sum_a pi_a log p_a over the legal actions,    value  value_weight (v - z)^2
+
+    `positions` has `observations` `[n, ...]`, `legal` bool `[n, A]`, `policy` `[n, A]` (pi), `value` `[n]` (z, as the
+    player to move sees it) and `weight` `[n]`. Cut into `at_least` micro-batches; networks with batch normalisation see
+    each part's own statistics.
+    """
+    n, weights = len(positions["value"]), positions["weight"]
+    whole = weights.sum().clamp(min=1e-8)
+    for rows in torch.arange(n).tensor_split(at_least):
+
+        def closure(rows: Tensor = rows) -> dict[str, Tensor]:
+            part = {name: column[rows] for name, column in positions.items()}
+            logits, values = net(part["observations"])
+            logprobs = torch.log_softmax(logits.float().masked_fill(~part["legal"], -torch.inf), -1)
+            wrong = -(part["policy"] * logprobs.masked_fill(~part["legal"], 0.0)).sum(-1)
+            error = (values.float() - part["value"]) ** 2
+            with torch.no_grad():
+                certain = torch.special.xlogy(part["policy"], part["policy"]).sum(-1)
+                meter.add("policy/cross_entropy", wrong, part["weight"])
+                meter.add("policy/kl", wrong + certain, part["weight"])
+                meter.add("value/squared_error", error, part["weight"])
+            return {
+                "policy": (wrong * part["weight"]).sum() / whole,
+                "value": value_weight * (error * part["weight"]).sum() / whole,
+            }
 
         yield closure
 

@@ -16,8 +16,9 @@ from typing import Any
 from troupe.episode import Task
 from troupe.errors import ConfigError, StorageError
 from troupe.stores.atomic import write_atomic
+from troupe.stores.run_config import differences
 
-__all__ = ["Inputs", "differences"]
+__all__ = ["Inputs"]
 
 NAME = "inputs.json"
 
@@ -92,11 +93,3 @@ def _digest(tasks: Sequence[Task] | None) -> str | None:
     records = [_described(task.to_dict()) for task in tasks]
     digest = hashlib.blake2b(json.dumps(records, sort_keys=True).encode(), digest_size=8).hexdigest()
     return f"{len(tasks)} tasks, {digest}"
-
-
-def differences(a: Any, b: Any, path: str = "") -> list[tuple[str, Any, Any]]:
-    """(dotted key, value in `a`, value in `b`) wherever two JSON values differ."""
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        keys = dict.fromkeys([*a, *b])
-        return [d for key in keys for d in differences(a.get(key), b.get(key), f"{path}.{key}".lstrip("."))]
-    return [] if a == b else [(path, a, b)]

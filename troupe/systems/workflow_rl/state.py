@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from troupe.errors import StorageError
-from troupe.stores.atomic import publish_folder, staged_folder, write_atomic
-from troupe.systems.workflow_rl.inputs import differences
+from troupe.stores import run_config
+from troupe.stores.atomic import publish_folder, staged_folder
 from troupe.training.evaluation import Report
 
 if TYPE_CHECKING:
@@ -19,43 +17,20 @@ if TYPE_CHECKING:
 
 __all__ = ["remember_config", "restore", "save", "save_start"]
 
-_MAY_CHANGE = {
-    "total_epochs",
-    "total_steps",
-    "save_freq",
-    "keep_last",
-    "logger",
-    "resume",
-    "default_local_dir",
-    "val_only",
-}
-"""Keys of `trainer` that a continued run may set anew; any other change would make it another run."""
+_MAY_CHANGE = tuple(
+    f"trainer.{key}"
+    for key in (
+        "total_epochs", "total_steps", "save_freq", "keep_last", "logger", "resume", "default_local_dir", "val_only",
+    )
+)  # fmt: skip
+"""Keys that a continued run may set anew; any other change would make it another run."""
 
 
 def remember_config(folder: Path, config: WorkflowRLConfig) -> None:
     """Writes config.json; refuses a folder that was begun with another config (StorageError names the first key)."""
-    path = folder / "config.json"
-    ours = config.model_dump(mode="json")
-    if path.exists():
-        try:
-            theirs = json.loads(path.read_text())
-        except ValueError as error:
-            raise StorageError(
-                f"{path} is not a run's config ({error}); restore it or use another run folder"
-            ) from error
-        for key, was, now in differences(_completed(theirs, type(config)().model_dump(mode="json")), ours):
-            if not (key.startswith("trainer.") and key.split(".")[1] in _MAY_CHANGE):
-                raise StorageError(
-                    f"{folder} was begun with {key}={was!r}, this run has {now!r}; use another run folder"
-                )
-    write_atomic(path, json.dumps(ours, indent=2, sort_keys=True).encode())
-
-
-def _completed(stored: Any, defaults: Any) -> Any:
-    """A stored config with the keys that have come since, at their defaults."""
-    if not (isinstance(stored, dict) and isinstance(defaults, dict)):
-        return stored
-    return defaults | {key: _completed(value, defaults.get(key)) for key, value in stored.items()}
+    run_config.remember_config(
+        folder, config.model_dump(mode="json"), type(config)().model_dump(mode="json"), _MAY_CHANGE
+    )
 
 
 def save_start(model: LanguageModel, folder: Path) -> None:

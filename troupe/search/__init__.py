@@ -1,0 +1,1 @@
+"""Tree search on arrays, for every kind of game: see `search.py`."""

@@ -1,0 +1,150 @@
+"""A chunk: some games that one worker plays from one seed. What it gives depends on the seed and the weights alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from troupe.errors import DataError
+from troupe.protocols import BatchGame, Evaluator, Game
+from troupe.search.config import SearchConfig
+from troupe.search.search import Roots, Search, run
+from troupe.systems.selfplay.config import ActingConfig
+from troupe.systems.selfplay.openings import openings
+
+__all__ = ["COLUMNS", "Chunk", "play_chunk"]
+
+COLUMNS = ("observations", "legal", "policy", "value", "weight")
+"""Of the replay window; one row per position that was searched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Positions in the order of games and moves, and how the games went."""
+
+    columns: Mapping[str, np.ndarray]
+    results: np.ndarray  # float64 [games]: player 0's return
+    lengths: np.ndarray  # int64 [games]: moves searched
+    counts: Mapping[str, float]  # simulations, network evaluations, cache hits, agreement
+
+    @property
+    def positions(self) -> int:
+        return len(self.columns["value"])
+
+
+@dataclass(slots=True)
+class _Line:
+    """One game as it is played."""
+
+    number: int
+    observations: list[np.ndarray] = field(default_factory=list)
+    legal: list[np.ndarray] = field(default_factory=list)
+    policy: list[np.ndarray] = field(default_factory=list)
+    found: list[float] = field(default_factory=list)  # the search's own value
+    players: list[int] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)  # of each move, as its player sees it
+
+
+def play_chunk(
+    game: Game | BatchGame,
+    evaluator: Evaluator,
+    search: SearchConfig,
+    acting: ActingConfig,
+    games: int,
+    seed: tuple[int, ...],
+) -> Chunk:
+    """Plays `games` games against itself. Raises DataError for a game longer than `acting.max_moves`."""
+    generator = np.random.default_rng(np.random.SeedSequence(seed))
+    slots = min(acting.slots, games)
+    trees = Search(game, search, slots=slots, generator=generator)
+    plies = generator.integers(0, acting.opening_plies + 1, games)
+    states, to_play = openings(game, plies, generator)
+    lines: list[_Line | None] = [None] * slots
+    done: list[_Line] = []
+    waiting = iter(range(games))
+    _place(trees, np.arange(slots), lines, waiting, states, to_play)
+    while any(line is not None for line in lines):
+        roots = run(trees, evaluator)
+        _note(trees, roots, lines)
+        played = trees.play(roots.slots, roots.edges)
+        for slot, reward in zip(roots.slots.tolist(), played.reward.tolist(), strict=True):
+            line = lines[slot]
+            assert line is not None
+            line.rewards.append(reward)
+            if len(line.rewards) > acting.max_moves:
+                raise DataError(
+                    f"a game of {type(game).__name__} is longer than acting.max_moves={acting.max_moves}; let `step` "
+                    "end it, or write a larger number"
+                )
+        over = roots.slots[played.done]
+        for slot in over.tolist():
+            done.append(_taken(lines, slot))
+        _place(trees, over, lines, waiting, states, to_play)
+    done.sort(key=lambda line: line.number)
+    return _chunk(done, search.discount, acting.value_mix, trees, evaluator)
+
+
+def _place(
+    trees: Search, slots: np.ndarray, lines: list[_Line | None], waiting: Any, states: Any, to_play: np.ndarray
+) -> None:
+    """The next games into free slots, as long as there are any."""
+    pairs = list(zip(slots.tolist(), waiting, strict=False))
+    for slot, number in pairs:
+        lines[slot] = _Line(number)
+    if pairs:
+        numbers = [number for _, number in pairs]
+        chosen = states[numbers] if isinstance(states, np.ndarray) else [states[number] for number in numbers]
+        trees.place(np.array([slot for slot, _ in pairs]), chosen, to_play[numbers])
+
+
+def _taken(lines: list[_Line | None], slot: int) -> _Line:
+    line, lines[slot] = lines[slot], None
+    assert line is not None
+    return line
+
+
+def _note(trees: Search, roots: Roots, lines: list[_Line | None]) -> None:
+    positions = trees.root_positions(roots.slots)
+    observations = positions.observations()
+    for i, slot in enumerate(roots.slots.tolist()):
+        line = lines[slot]
+        assert line is not None
+        line.observations.append(observations[i])
+        line.legal.append(positions.legal[i])
+        line.policy.append(roots.policy[i].astype(np.float32))
+        line.found.append(float(roots.value[i]))
+        line.players.append(int(positions.to_play[i]))
+
+
+def _returns(line: _Line, discount: float) -> tuple[list[float], float]:
+    """(the return from each move, as its player sees it; player 0's return from the first)."""
+    following, player, out = 0.0, 0, []
+    for reward, mover in zip(reversed(line.rewards), reversed(line.players), strict=True):
+        following = reward + discount * (following if mover == player else -following)
+        player = mover
+        out.append(following)
+    return out[::-1], following if player == 0 else -following
+
+
+def _chunk(lines: list[_Line], discount: float, mix: float, trees: Search, evaluator: Evaluator) -> Chunk:
+    results: list[float] = []
+    values: list[float] = []
+    for line in lines:
+        returns, result = _returns(line, discount)
+        results.append(result)
+        values.extend((1 - mix) * z + mix * q for z, q in zip(returns, line.found, strict=True))
+    columns = {
+        "observations": np.stack([row for line in lines for row in line.observations]),
+        "legal": np.stack([row for line in lines for row in line.legal]),
+        "policy": np.stack([row for line in lines for row in line.policy]),
+        "value": np.array(values, dtype=np.float32),
+        "weight": np.ones(len(values), dtype=np.float32),
+    }
+    counts = {"simulations": float(trees.simulations)}
+    counts |= {
+        name: float(getattr(evaluator, name)) for name in ("evaluated", "cache_hits") if hasattr(evaluator, name)
+    }
+    return Chunk(columns, np.array(results), np.array([len(line.rewards) for line in lines]), counts)

@@ -1,0 +1,68 @@
+"""A trained player out of a run folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from troupe.engines.evaluator import NetworkEvaluator
+from troupe.errors import ConfigError, StorageError
+from troupe.models.policy_value import load_weights, policy_value_net
+from troupe.search.config import SearchConfig
+from troupe.stores.checkpoints import Checkpoint, CheckpointStore, resolve
+from troupe.systems.selfplay.config import SelfPlayConfig
+from troupe.systems.selfplay.games import SearchPlayer, match_game, search_game
+
+__all__ = ["TrainedPlayer", "load_player"]
+
+WHICH = ("champion", "averaged", "untrained")
+"""Weights that a run folder holds: of the incumbent, of the last iteration, and those that it began with."""
+
+
+class TrainedPlayer(SearchPlayer):
+    """A `SearchPlayer` that knows where it comes from."""
+
+    def __init__(self, config: SelfPlayConfig, evaluator: NetworkEvaluator, search: SearchConfig, source: str) -> None:
+        super().__init__(match_game(config.game), evaluator, search)
+        self.run_config = config
+        self.source = source
+
+
+def load_player(
+    folder: str | Path,
+    *,
+    simulations: int | None = None,
+    which: str = "champion",
+    algorithm: str | None = None,
+    leaves: int = 1,
+) -> TrainedPlayer:
+    """The player of a run (or checkpoint) folder: `which` of its networks with `simulations` per move (default: those
+    of its matches). Raises StorageError for a folder that holds no run, ConfigError for other arguments that it has
+    not."""
+    if which not in WHICH:
+        raise ConfigError(f"a run has no weights {which!r}; write {', '.join(WHICH)}")
+    path = Path(folder)
+    checkpoint, config = _read(path)
+    game = search_game(config.game)
+    assert game.actions is not None
+    net = policy_value_net(config.net, game.observation_shape, game.actions, seed=config.seed).eval()
+    if which != "untrained":
+        load_weights(net, checkpoint.tensors[which])
+    changes: dict[str, Any] = {"simulations": simulations or config.arena.simulations, "reuse": False, "leaves": leaves}
+    if algorithm is not None:
+        changes["algorithm"] = algorithm
+    search = SearchConfig.model_validate({**config.search.model_dump(), **changes})
+    acting = config.acting
+    evaluator = NetworkEvaluator(net, precision=acting.precision, runtime=acting.runtime, cache=acting.cache)
+    name = checkpoint.state["champion"] if which == "champion" else which
+    return TrainedPlayer(config, evaluator, search, f"{path}: {name}")
+
+
+def _read(path: Path) -> tuple[Checkpoint, SelfPlayConfig]:
+    where = resolve(path)
+    checkpoint = CheckpointStore(where.parent).load(where)
+    for folder in (where, where.parent):
+        if (folder / "config.json").exists():
+            return checkpoint, SelfPlayConfig.model_validate(json.loads((folder / "config.json").read_text()))
+    raise StorageError(f"{where.parent} has no config.json; give the folder of a self-play run")

@@ -1,0 +1,143 @@
+"""Judging a candidate: a sequential match against the incumbent, and fixed opponents for the Elo curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from troupe.engines.evaluator import NetworkEvaluator
+from troupe.errors import DataError
+from troupe.maths.ratings import Score, Sprt, elo_ratings
+from troupe.maths.statistics import Interval
+from troupe.models.policy_value import PolicyValueNet, load_weights
+from troupe.systems.selfplay.arena import Match, play_match, play_until
+from troupe.systems.selfplay.config import SelfPlayConfig
+from troupe.systems.selfplay.games import Minimax, Player, RandomPlayer, SearchPlayer, match_game
+from troupe.training.evaluation import Decision, MatchGate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Judge", "Judgement", "Ladder"]
+
+Weights = Mapping[str, "Tensor"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One candidate against its incumbent and the anchors."""
+
+    iteration: int
+    incumbent: str
+    decision: Decision
+    scores: Mapping[str, Score]  # opponent -> what the candidate scored
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "iteration": self.iteration,
+            "incumbent": self.incumbent,
+            "decision": self.decision.to_dict(),
+            "scores": {name: asdict(score) for name, score in self.scores.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Judgement:
+        decision = record["decision"]
+        gap = decision["difference"]
+        return cls(
+            record["iteration"],
+            record["incumbent"],
+            Decision(decision["promote"], tuple(decision["reasons"]), None if gap is None else Interval(**gap)),
+            {name: Score(**score) for name, score in record["scores"].items()},
+        )
+
+
+@dataclass
+class Ladder:
+    """Every judgement of a run, and the ratings that follow from them."""
+
+    judgements: list[Judgement] = field(default_factory=list)
+
+    def ratings(self) -> dict[str, Interval]:
+        """Elo of every player that was met; the first anchor of the first judgement stands at 0."""
+        results: dict[tuple[str, str], Score] = {}
+        for judgement in self.judgements:
+            for opponent, score in judgement.scores.items():
+                results[f"iteration {judgement.iteration}", opponent] = score
+        if not results:
+            return {}
+        fixed = next(iter(self.judgements[0].scores))
+        return elo_ratings(results, {fixed: 0.0})
+
+
+class Judge:
+    """Plays the matches of a run. Every match is keyed by (seed, iteration, opponent), so it can be played again."""
+
+    def __init__(self, config: SelfPlayConfig, start: Weights, net: PolicyValueNet) -> None:
+        import copy
+
+        self._config = config
+        self._game = match_game(config.game)
+        self._net = copy.deepcopy(net).eval()
+        self._search = config.search.model_copy(
+            update={"simulations": config.arena.simulations, "reuse": False, "leaves": 1}
+        )
+        arena = config.arena
+        self.gate = MatchGate(Sprt(arena.elo0, arena.elo1, arena.error, arena.error, arena.cap))
+        self._start = start
+        self._evaluators: dict[str, NetworkEvaluator] = {}
+
+    def judge(
+        self, iteration: int, candidate: Weights, incumbent: str, champion: Weights, champions: Mapping[str, Weights]
+    ) -> Judgement:
+        """The candidate against the incumbent, by the gate's test, and against each anchor."""
+        arena = self._config.arena
+        ours = self._network("candidate", candidate)
+        scores: dict[str, Score] = {}
+        for name in arena.anchors:
+            for opponent, player in self._anchors(name, iteration, champions):
+                if opponent != incumbent:
+                    match = self._match(ours, player, arena.anchor_games // 2, iteration, opponent, 0)
+                    scores[opponent] = match.score
+        theirs = self._network("incumbent", champion)
+        match = play_until(
+            lambda part, pairs: self._match(ours, theirs, pairs, iteration, "incumbent", part),
+            arena.cap,
+            lambda found: self.gate.is_decided(found.pairs),
+        )
+        scores[incumbent] = match.score
+        return Judgement(iteration, incumbent, self.gate.decide(match.pairs), scores)
+
+    def _match(self, ours: Player, theirs: Player, pairs: int, iteration: int, opponent: str, part: int) -> Match:
+        generator = self._generator(iteration, opponent, part)
+        return play_match(self._game, ours, theirs, pairs, self._config.arena.opening_plies, generator)
+
+    def _generator(self, iteration: int, name: str, part: int) -> np.random.Generator:
+        words = [self._config.seed, 1_000_003, iteration, part, *name.encode()]
+        return np.random.default_rng(np.random.SeedSequence(words))
+
+    def _anchors(self, name: str, iteration: int, champions: Mapping[str, Weights]) -> list[tuple[str, Player]]:
+        generator = self._generator(iteration, f"player {name}", 0)
+        if name == "random":
+            return [(name, RandomPlayer(self._game, generator))]
+        if name.startswith("minimax:"):
+            return [(name, Minimax(self._game, int(name.removeprefix("minimax:")), generator))]
+        if name == "untrained":
+            return [(name, self._network(name, self._start))]
+        if name == "champions":
+            return [(past, self._network("champion", weights)) for past, weights in champions.items()]
+        raise DataError(f"nobody is called {name!r}; write random, untrained, champions or minimax:DEPTH")
+
+    def _network(self, role: str, weights: Weights) -> SearchPlayer:
+        load_weights(self._net, weights)
+        acting = self._config.acting
+        if role not in self._evaluators:
+            self._evaluators[role] = NetworkEvaluator(
+                self._net, precision=acting.precision, runtime=acting.runtime, cache=acting.cache
+            )
+        else:
+            self._evaluators[role].refresh(self._net)
+        return SearchPlayer(self._game, self._evaluators[role], self._search)

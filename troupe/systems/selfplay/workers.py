@@ -1,0 +1,130 @@
+"""Who plays the chunks: processes of one thread each, or nobody but the trainer itself.
+
+A chunk's games depend on its seed and on the weights alone, so it does not matter who plays it, or when.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+from troupe.errors import TrainingError
+from troupe.systems.selfplay.chunks import Chunk, play_chunk
+from troupe.systems.selfplay.config import SelfPlayConfig
+from troupe.systems.selfplay.games import search_game
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Crew", "chunk_sizes"]
+
+Weights = Mapping[str, "Tensor"]
+
+
+def chunk_sizes(games: int, chunk: int) -> list[int]:
+    """How many games each chunk has."""
+    return [min(chunk, games - begin) for begin in range(0, games, chunk)]
+
+
+class Crew:
+    """Plays the games of iterations. `order` says which, `gather` waits for them; the order of chunks is kept."""
+
+    def __init__(self, config: SelfPlayConfig) -> None:
+        self._config = config
+        self._pool: ProcessPoolExecutor | None = None
+        self._ordered: dict[int, Any] = {}
+        if config.acting.workers:
+            # A fresh interpreter per worker: forking one that holds torch and its threads can deadlock.
+            self._pool = ProcessPoolExecutor(
+                config.acting.workers, mp_context=get_context("spawn"), initializer=_prepare, initargs=(config,)
+            )
+        else:
+            self._own = _Desk(config)
+
+    def order(self, iteration: int, weights: Weights) -> None:
+        """Asks for the games of an iteration, played with these weights."""
+        arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in weights.items()}
+        sizes = chunk_sizes(self._config.acting.games, self._config.acting.chunk)
+        jobs = [(iteration, number, size, arrays) for number, size in enumerate(sizes)]
+        self._ordered[iteration] = jobs if self._pool is None else [self._pool.submit(_play, *job) for job in jobs]
+
+    def gather(self, iteration: int) -> list[Chunk]:
+        """The games that were ordered, chunk by chunk. Raises TrainingError where a worker has died."""
+        ordered = self._ordered.pop(iteration)
+        if self._pool is None:
+            return [self._own.play(*job) for job in ordered]
+        try:
+            return [_result(future) for future in ordered]
+        except BrokenProcessPool as error:
+            raise TrainingError(
+                "a self-play worker died (killed, or out of memory); the same command continues from the last "
+                "checkpoint"
+            ) from error
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(future: Future[Chunk]) -> Chunk:
+    return future.result()
+
+
+class _Desk:
+    """What one process needs to play: the game, a network, an evaluator."""
+
+    def __init__(self, config: SelfPlayConfig) -> None:
+        from troupe.engines.evaluator import NetworkEvaluator
+        from troupe.models.policy_value import policy_value_net
+
+        self._config = config
+        self._game = search_game(config.game)
+        assert self._game.actions is not None
+        self._net = policy_value_net(
+            config.net, self._game.observation_shape, self._game.actions, seed=config.seed
+        ).eval()
+        acting = config.acting
+        self._evaluator = NetworkEvaluator(
+            self._net, precision=acting.precision, runtime=acting.runtime, cache=acting.cache
+        )
+        self._loaded = -1
+
+    def play(self, iteration: int, number: int, games: int, arrays: Mapping[str, Any]) -> Chunk:
+        import torch
+
+        from troupe.models.policy_value import load_weights
+
+        if iteration != self._loaded:
+            load_weights(self._net, {name: torch.from_numpy(array) for name, array in arrays.items()})
+            self._evaluator.refresh(self._net)
+            self._loaded = iteration
+        evaluator = self._evaluator
+        evaluator.clear()  # a chunk must not see what an earlier one has left in the cache
+        evaluator.calls = evaluator.evaluated = evaluator.cache_hits = 0
+        config = self._config
+        return play_chunk(self._game, evaluator, config.search, config.acting, games, (config.seed, iteration, number))
+
+
+_desk: _Desk | None = None
+"""Of a worker process."""
+
+
+def _prepare(config: SelfPlayConfig) -> None:
+    global _desk
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import signal
+
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle
+    torch.set_num_threads(1)
+    _desk = _Desk(config)
+
+
+def _play(iteration: int, number: int, games: int, arrays: Mapping[str, Any]) -> Chunk:
+    assert _desk is not None
+    return _desk.play(iteration, number, games, arrays)
