@@ -114,14 +114,15 @@ def minimax_player(depth: int, generator: np.random.Generator) -> Player:
     from troupe.envs.connect_four import ConnectFour, line_heuristic
     from troupe.search.minimax import MinimaxPlayer
 
-    return MinimaxPlayer(ConnectFour(), depth, line_heuristic, generator).choose
+    player = MinimaxPlayer(ConnectFour(), depth, line_heuristic, generator)
+    return lambda boards: [player(board) for board in boards]
 
 
 def run_player(folder: Path, simulations: int, untrained: bool = False) -> Player:
-    """The network of a run with a search; `untrained` as the run began."""
+    """The champion of a run with its search, or the network that the run began with."""
     from troupe.systems.selfplay.deploy import load_player
 
-    return load_player(folder, simulations=simulations, **({"untrained": True} if untrained else {})).choose
+    return load_player(folder, simulations=simulations, which="untrained" if untrained else "champion").choose
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

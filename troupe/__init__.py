@@ -19,8 +19,14 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.batch import Batch as Batch
     from troupe.batch import minibatches as minibatches
     from troupe.batch import pack as pack
+    from troupe.engines.evaluator import NetworkEvaluator as NetworkEvaluator
+    from troupe.engines.evaluator import OracleEvaluator as OracleEvaluator
+    from troupe.engines.evaluator import RolloutEvaluator as RolloutEvaluator
+    from troupe.engines.evaluator import UniformEvaluator as UniformEvaluator
     from troupe.engines.local import LocalEngine as LocalEngine
     from troupe.engines.scripted import ScriptedEngine as ScriptedEngine
+    from troupe.envs import make_batch_game as make_batch_game
+    from troupe.envs import make_game as make_game
     from troupe.episode import Episode as Episode
     from troupe.episode import FinishReason as FinishReason
     from troupe.episode import Message as Message
@@ -58,6 +64,11 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.maths.losses import ppo_clip as ppo_clip
     from troupe.maths.losses import token_nll as token_nll
     from troupe.maths.losses import value_loss as value_loss
+    from troupe.maths.ratings import Pairs as Pairs
+    from troupe.maths.ratings import Score as Score
+    from troupe.maths.ratings import Sprt as Sprt
+    from troupe.maths.ratings import elo_of as elo_of
+    from troupe.maths.ratings import elo_ratings as elo_ratings
     from troupe.maths.statistics import Interval as Interval
     from troupe.maths.statistics import bootstrap_interval as bootstrap_interval
     from troupe.maths.statistics import mean_interval as mean_interval
@@ -67,17 +78,27 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.models.config import CriticConfig as CriticConfig
     from troupe.models.config import LoraSettings as LoraSettings
     from troupe.models.config import ModelConfig as ModelConfig
+    from troupe.models.config import PolicyValueConfig as PolicyValueConfig
     from troupe.models.config import TinyConfig as TinyConfig
     from troupe.models.language import LanguageModel as LanguageModel
     from troupe.models.language import Policy as Policy
     from troupe.models.language import ValueModel as ValueModel
     from troupe.models.language import load_language_model as load_language_model
+    from troupe.models.policy_value import PolicyValueNet as PolicyValueNet
+    from troupe.models.policy_value import policy_value_net as policy_value_net
+    from troupe.protocols import BatchGame as BatchGame
     from troupe.protocols import ChatFormat as ChatFormat
     from troupe.protocols import Engine as Engine
+    from troupe.protocols import Evaluator as Evaluator
+    from troupe.protocols import Game as Game
     from troupe.protocols import Generation as Generation
     from troupe.protocols import GenerationRequest as GenerationRequest
+    from troupe.protocols import Positions as Positions
+    from troupe.protocols import Proposal as Proposal
+    from troupe.protocols import Proposer as Proposer
     from troupe.protocols import Reward as Reward
     from troupe.protocols import RewardFn as RewardFn
+    from troupe.protocols import Symmetry as Symmetry
     from troupe.protocols import TaskGenerator as TaskGenerator
     from troupe.protocols import Tool as Tool
     from troupe.protocols import Workflow as Workflow
@@ -89,12 +110,20 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.sandbox import Sandbox as Sandbox
     from troupe.sandbox.patches import apply_patch as apply_patch
     from troupe.sandbox.patches import make_patch as make_patch
+    from troupe.search.compiled import CompiledGame as CompiledGame
+    from troupe.search.compiled import compiled_game as compiled_game
+    from troupe.search.config import SearchConfig as SearchConfig
+    from troupe.search.minimax import MinimaxPlayer as MinimaxPlayer
+    from troupe.search.search import Search as Search
     from troupe.stores.checkpoints import Checkpoint as Checkpoint
     from troupe.stores.checkpoints import CheckpointStore as CheckpointStore
     from troupe.stores.episodes import EpisodeStore as EpisodeStore
     from troupe.stores.registry import Lineage as Lineage
     from troupe.stores.registry import ModelRegistry as ModelRegistry
     from troupe.stores.tracking import Tracker as Tracker
+    from troupe.systems.selfplay.config import SelfPlayConfig as SelfPlayConfig
+    from troupe.systems.selfplay.deploy import load_player as load_player
+    from troupe.systems.selfplay.trainer import GameTrainer as GameTrainer
     from troupe.systems.workflow_rl.config import WorkflowRLConfig as WorkflowRLConfig
     from troupe.systems.workflow_rl.trainer import AgentTrainer as AgentTrainer
     from troupe.tasks.bugs import BugGenerator as BugGenerator
@@ -121,9 +150,11 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.training.credit import credit_table as credit_table
     from troupe.training.evaluation import Decision as Decision
     from troupe.training.evaluation import Gate as Gate
+    from troupe.training.evaluation import MatchGate as MatchGate
     from troupe.training.evaluation import Report as Report
     from troupe.training.learner import Learner as Learner
     from troupe.training.learner import OptimizerGroup as OptimizerGroup
+    from troupe.training.replay import ReplayWindow as ReplayWindow
     from troupe.training.rollout import run_episodes as run_episodes
     from troupe.workflows.math_teacher import MathTeacher as MathTeacher
     from troupe.workflows.math_tool import MathToolWorkflow as MathToolWorkflow
@@ -138,11 +169,13 @@ HOMES: dict[str, str] = {
     "AlgorithmConfig": "troupe.training.config",
     "BaseTaskGenerator": "troupe.tasks.generator",
     "Batch": "troupe.batch",
+    "BatchGame": "troupe.protocols",
     "BugGenerator": "troupe.tasks.bugs",
     "Calculator": "troupe.tools.calculator",
     "ChatFormat": "troupe.protocols",
     "Checkpoint": "troupe.stores.checkpoints",
     "CheckpointStore": "troupe.stores.checkpoints",
+    "CompiledGame": "troupe.search.compiled",
     "ConfigError": "troupe.errors",
     "CreditError": "troupe.errors",
     "CriticConfig": "troupe.models.config",
@@ -154,7 +187,10 @@ HOMES: dict[str, str] = {
     "EpisodeError": "troupe.errors",
     "EpisodeHandle": "troupe.handles",
     "EpisodeStore": "troupe.stores.episodes",
+    "Evaluator": "troupe.protocols",
     "FinishReason": "troupe.episode",
+    "Game": "troupe.protocols",
+    "GameTrainer": "troupe.systems.selfplay.trainer",
     "Gate": "troupe.training.evaluation",
     "Generation": "troupe.protocols",
     "GenerationRequest": "troupe.protocols",
@@ -165,35 +201,53 @@ HOMES: dict[str, str] = {
     "Lineage": "troupe.stores.registry",
     "LocalEngine": "troupe.engines.local",
     "LoraSettings": "troupe.models.config",
+    "MatchGate": "troupe.training.evaluation",
     "MathProblemGenerator": "troupe.tasks.math",
     "MathTeacher": "troupe.workflows.math_teacher",
     "MathToolWorkflow": "troupe.workflows.math_tool",
     "Message": "troupe.episode",
+    "MinimaxPlayer": "troupe.search.minimax",
     "MissingExtra": "troupe.errors",
     "ModelConfig": "troupe.models.config",
     "ModelRegistry": "troupe.stores.registry",
+    "NetworkEvaluator": "troupe.engines.evaluator",
     "OptimConfig": "troupe.training.config",
     "OptimizerGroup": "troupe.training.learner",
+    "OracleEvaluator": "troupe.engines.evaluator",
     "Outcome": "troupe.episode",
+    "Pairs": "troupe.maths.ratings",
     "Policy": "troupe.models.language",
+    "PolicyValueConfig": "troupe.models.config",
+    "PolicyValueNet": "troupe.models.policy_value",
+    "Positions": "troupe.protocols",
     "Problem": "troupe.episode",
     "PromptTooLong": "troupe.agents",
+    "Proposal": "troupe.protocols",
+    "Proposer": "troupe.protocols",
+    "ReplayWindow": "troupe.training.replay",
     "Reply": "troupe.agents",
     "Report": "troupe.training.evaluation",
     "Reward": "troupe.protocols",
     "RewardFn": "troupe.protocols",
     "RolloutConfig": "troupe.training.config",
+    "RolloutEvaluator": "troupe.engines.evaluator",
     "SWETeacher": "troupe.workflows.swe_teacher",
     "SWEWorkflow": "troupe.workflows.swe",
     "Sampling": "troupe.episode",
     "Sandbox": "troupe.sandbox",
+    "Score": "troupe.maths.ratings",
     "ScriptedEngine": "troupe.engines.scripted",
+    "Search": "troupe.search.search",
+    "SearchConfig": "troupe.search.config",
+    "SelfPlayConfig": "troupe.systems.selfplay.config",
     "SftConfig": "troupe.training.config",
     "SingleAgentWorkflow": "troupe.workflows.single_agent",
+    "Sprt": "troupe.maths.ratings",
     "Step": "troupe.episode",
     "StepHandle": "troupe.handles",
     "StopReason": "troupe.episode",
     "StorageError": "troupe.errors",
+    "Symmetry": "troupe.protocols",
     "Task": "troupe.episode",
     "TaskGenerator": "troupe.protocols",
     "Team": "troupe.agents",
@@ -206,6 +260,7 @@ HOMES: dict[str, str] = {
     "Trajectory": "troupe.episode",
     "TrajectoryHandle": "troupe.handles",
     "TroupeError": "troupe.errors",
+    "UniformEvaluator": "troupe.engines.evaluator",
     "UserError": "troupe.errors",
     "ValueModel": "troupe.models.language",
     "Workflow": "troupe.protocols",
@@ -215,13 +270,19 @@ HOMES: dict[str, str] = {
     "apply_patch": "troupe.sandbox.patches",
     "bootstrap_interval": "troupe.maths.statistics",
     "cispo": "troupe.maths.losses",
+    "compiled_game": "troupe.search.compiled",
     "credit_table": "troupe.training.credit",
     "dr_grpo": "troupe.maths.advantages",
+    "elo_of": "troupe.maths.ratings",
+    "elo_ratings": "troupe.maths.ratings",
     "extract_answer": "troupe.rewards.answers",
     "gae": "troupe.maths.advantages",
     "grpo": "troupe.maths.advantages",
     "gspo": "troupe.maths.losses",
     "load_language_model": "troupe.models.language",
+    "load_player": "troupe.systems.selfplay.deploy",
+    "make_batch_game": "troupe.envs",
+    "make_game": "troupe.envs",
     "make_patch": "troupe.sandbox.patches",
     "math_reward_fn": "troupe.rewards.math",
     "mean_interval": "troupe.maths.statistics",
@@ -231,6 +292,7 @@ HOMES: dict[str, str] = {
     "paired_difference": "troupe.maths.statistics",
     "pass_at_k": "troupe.maths.statistics",
     "pcgrad": "troupe.maths.gradients",
+    "policy_value_net": "troupe.models.policy_value",
     "ppo_clip": "troupe.maths.losses",
     "prepare_aime": "troupe.tasks.competitions",
     "prepare_deepscaler": "troupe.tasks.competitions",

@@ -181,9 +181,14 @@ class Game(Protocol):
     `render(state)`, a text for people.
     """
 
-    players: int
-    actions: int | None
-    observation_shape: tuple[int, ...]
+    @property
+    def players(self) -> int: ...
+
+    @property
+    def actions(self) -> int | None: ...
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]: ...
 
     def initial(self) -> Any: ...
 
@@ -207,9 +212,14 @@ class BatchGame(Protocol):
     Optional: `keys(states)`, n hashable keys; `canonical(states) -> (keys, k [n])`; `symmetries()`.
     """
 
-    players: int
-    actions: int
-    observation_shape: tuple[int, ...]
+    @property
+    def players(self) -> int: ...
+
+    @property
+    def actions(self) -> int: ...
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]: ...
 
     def initial(self, n: int) -> np.ndarray:
         """`[n, ...]`, of one dtype and trailing shape for all states of the game."""

@@ -110,18 +110,20 @@ def test_visits_and_policy_are_those_of_mctx() -> None:
     )
     codes = (cells[:, :9] * 3 ** np.arange(9)).sum(1)
     root = mctx.RootFnOutput(prior_logits=table[codes], value=worth[codes], embedding=jnp.array(cells))
-    found = mctx.gumbel_muzero_policy(
-        None,
-        jax.random.PRNGKey(0),
-        root,
-        recurrent,
-        simulations,
+    policy = partial(
+        mctx.gumbel_muzero_policy,
+        recurrent_fn=recurrent,
+        num_simulations=simulations,
         invalid_actions=jnp.array(cells[:, :9] != 0),
         qtransform=partial(
             mctx.qtransform_completed_by_mix_value, value_scale=0.05, maxvisit_init=50.0, rescale_values=False
         ),
         max_num_considered_actions=5,
         gumbel_scale=0.0,
+    )
+    call = jax.jit(lambda key, root: policy(None, key, root)).lower(jax.random.PRNGKey(0), root)
+    found = call.compile({"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True})(
+        jax.random.PRNGKey(0), root
     )
     assert np.array_equal(found.search_tree.summary().visit_counts, roots.visits)
     assert np.array_equal(found.action, roots.edges)

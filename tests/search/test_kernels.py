@@ -40,11 +40,11 @@ CONFIGS = {
 
 
 def trees(kernels: str, game: Any, config: dict[str, Any], evaluator: Any, seed: int, moves: int = 3) -> list[Any]:
-    """What stands in the trees after each of some moves of four games, and what was played."""
+    """What stands in the trees after each of some moves of three games, and what was played."""
     search = Search(
-        game, SearchConfig(kernels=kernels, **config), slots=4, generator=np.random.default_rng(seed), explore=True
+        game, SearchConfig(kernels=kernels, **config), slots=3, generator=np.random.default_rng(seed), explore=True
     )  # type: ignore[arg-type]
-    search.place(np.arange(4))
+    search.place(np.arange(3))
     found: list[Any] = []
     for _ in range(moves):
         roots = run(search, evaluator)
@@ -70,7 +70,7 @@ def assert_same(first: list[Any], second: list[Any]) -> None:
 def test_both_kernels_leave_the_same_bits(game: str, config: str, leaves: int) -> None:
     pytest.importorskip("numba", reason="the compiled kernels need numba")
     seed = 3 * list(GAMES).index(game) + list(CONFIGS).index(config) + leaves  # some of each everywhere
-    options = CONFIGS[config] | {"simulations": 25, "leaves": leaves, "discount": (1.0, 0.9)[seed % 2]}
+    options = CONFIGS[config] | {"simulations": 20, "leaves": leaves, "discount": (1.0, 0.9)[seed % 2]}
     evaluator = Whimsical(whims(seed, sharpness=1.0 + seed % 3, reach=0.3 + seed % 4))
     assert_same(*(trees(kernels, GAMES[game](), options, evaluator, seed, 2) for kernels in ("numpy", "numba")))
 
@@ -86,7 +86,7 @@ def test_equals_are_broken_alike(game: str) -> None:
             assert_same(*found)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(6))
 def test_priors_of_nothing_and_of_everything(seed: int) -> None:
     """A network may give 1 to one action and exactly 0 to all others."""
     pytest.importorskip("numba", reason="the compiled kernels need numba")

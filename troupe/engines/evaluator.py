@@ -192,6 +192,8 @@ class NetworkEvaluator:
 class UniformEvaluator:
     """Knows nothing: uniform priors and value 0. It looks at no observation, so a search's own cost can be timed."""
 
+    is_uniform = True  # so that the search of a compiled game need not ask
+
     def evaluate(self, positions: Positions) -> Judgement:
         """(priors float64 `[n, W]`, zeros `[n]`)."""
         return uniform_priors(positions.legal), np.zeros(len(positions))

@@ -16,7 +16,7 @@ from numba import njit
 from troupe.search.rule import LN2_HIGH, LN2_LOW, LOG2_E, POWERS, TAYLOR, TINY, Rule
 from troupe.search.tree import CHANCE, DECISION, PENDING, Tree
 
-__all__ = ["select", "update"]
+__all__ = ["back_up", "descend", "select", "update"]
 
 _compiled: Any = njit(cache=True, error_model="numpy")
 
@@ -27,8 +27,9 @@ def select(
     """As `reference.select`."""
     nodes, fresh = np.empty(len(slots), dtype=np.int64), np.zeros(len(slots), dtype=np.bool_)
     _select(
-        tree.kind, tree.parent, tree.edge, tree.value, tree.node_visits, tree.prior, tree.visits, tree.total, tree.child,
-        tree.inflight, tree.size, tree.low, tree.high, rule, slots, starts, root_scores, considered, nodes, fresh,
+        tree.kind, tree.parent, tree.edge, tree.value, tree.node_visits, tree.prior, tree.visits, tree.total,
+        tree.child, tree.inflight, tree.size, tree.low, tree.high, rule, slots, starts, root_scores, considered, nodes,
+        fresh,
     )  # fmt: skip
     return nodes, fresh
 
@@ -89,9 +90,11 @@ def _puct(prior, visits, total, inflight, low, high, value, here, rule, b, p):  
     first = 0.0
     if rule.fpu_parent:
         everything = total[b, p, 0]
+        own = here - visits[b, p, 0]  # more than 1 where one wave reached it several times
         for e in range(1, width):
             everything += total[b, p, e]
-        mean = (value + everything) / here
+            own -= visits[b, p, e]
+        mean = (own * value + everything) / here
         if rule.single:
             mean = _normalised(mean, low, high)
         first = mean - rule.fpu_reduction
@@ -179,41 +182,74 @@ def _gumbel(  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def descend(  # type: ignore[no-untyped-def]
+    kind, parent, edge, value, node_visits, prior, visits, total, child, inflight, size, low, high, rule, b, node,
+    root_scores, considered, counts, sigma,
+):  # fmt: skip
+    """One walk: (leaf, whether it is new). `counts` and `sigma` are scratch of the tree's width."""
+    what = kind[b, node]
+    fresh = what == PENDING
+    while what == DECISION or what == CHANCE:  # noqa: SIM109 (a tuple would be built at every level)
+        if what == CHANCE:
+            e = _outcome(prior, visits, inflight, b, node)
+        elif rule.gumbel:
+            e = _gumbel(
+                prior, visits, total, inflight, low[b], high[b], value[b, node], root_scores, considered, rule, b, node,
+                counts, sigma,
+            )  # fmt: skip
+        else:
+            e = _puct(
+                prior, visits, total, inflight, low[b], high[b], value[b, node], node_visits[b, node], rule, b, node
+            )
+        if rule.virtual:
+            inflight[b, node, e] += 1
+        below = np.int64(child[b, node, e])
+        if below < 0:
+            below = np.int64(size[b])
+            size[b] = below + 1
+            child[b, node, e] = below
+            parent[b, below] = node
+            edge[b, below] = e
+            kind[b, below] = PENDING
+            fresh = True
+        node = below
+        what = kind[b, node]
+    return node, fresh
+
+
+@_compiled
+def back_up(  # type: ignore[no-untyped-def]
+    to_play, parent, edge, reward, node_visits, visits, total, inflight, low, high, rule, b, n, g
+):
+    """Adds a leaf's value along its path."""
+    node_visits[b, n] += 1
+    while n > 0:
+        p, e = np.int64(parent[b, n]), edge[b, n]
+        sign = 1.0 if to_play[b, n] == to_play[b, p] else -1.0
+        g = reward[b, n] + rule.discount * (sign * g)
+        visits[b, p, e] += 1
+        total[b, p, e] += g
+        node_visits[b, p] += 1
+        if rule.virtual:
+            inflight[b, p, e] -= 1
+        if rule.single:
+            mean = total[b, p, e] / visits[b, p, e]
+            low[b] = min(low[b], mean)
+            high[b] = max(high[b], mean)
+        n = p
+
+
+@_compiled
 def _select(  # type: ignore[no-untyped-def]
     kind, parent, edge, value, node_visits, prior, visits, total, child, inflight, size, low, high, rule, slots, starts,
     root_scores, considered, nodes, fresh,
 ):  # fmt: skip
     counts, sigma = np.zeros(prior.shape[2], dtype=np.int64), np.zeros(prior.shape[2])
     for i in range(len(slots)):
-        b, node = slots[i], starts[i]
-        what = kind[b, node]
-        fresh[i] = what == PENDING
-        while what == DECISION or what == CHANCE:  # noqa: SIM109 (a tuple would be built at every level)
-            if what == CHANCE:
-                e = _outcome(prior, visits, inflight, b, node)
-            elif rule.gumbel:
-                e = _gumbel(
-                    prior, visits, total, inflight, low[b], high[b], value[b, node], root_scores, considered[b], rule, b,
-                    node, counts, sigma,
-                )  # fmt: skip
-            else:
-                e = _puct(
-                    prior, visits, total, inflight, low[b], high[b], value[b, node], node_visits[b, node], rule, b, node
-                )
-            if rule.virtual:
-                inflight[b, node, e] += 1
-            below = np.int64(child[b, node, e])
-            if below < 0:
-                below = np.int64(size[b])
-                size[b] = below + 1
-                child[b, node, e] = below
-                parent[b, below] = node
-                edge[b, below] = e
-                kind[b, below] = PENDING
-                fresh[i] = True
-            node = below
-            what = kind[b, node]
-        nodes[i] = node
+        nodes[i], fresh[i] = descend(
+            kind, parent, edge, value, node_visits, prior, visits, total, child, inflight, size, low, high, rule,
+            slots[i], starts[i], root_scores, considered[slots[i]], counts, sigma,
+        )  # fmt: skip
 
 
 @_compiled
@@ -222,24 +258,10 @@ def _update(  # type: ignore[no-untyped-def]
     nodes, rows, priors, values,
 ):  # fmt: skip
     for i in range(len(slots)):
-        b, n, g = slots[i], nodes[i], values[i]
+        b, n = slots[i], nodes[i]
         if rows[i] >= 0:
             for e in range(priors.shape[1]):
                 prior[b, n, e] = priors[rows[i], e]
             kind[b, n] = DECISION
-            value[b, n] = g
-        node_visits[b, n] += 1
-        while n > 0:
-            p, e = np.int64(parent[b, n]), edge[b, n]
-            sign = 1.0 if to_play[b, n] == to_play[b, p] else -1.0
-            g = reward[b, n] + rule.discount * (sign * g)
-            visits[b, p, e] += 1
-            total[b, p, e] += g
-            node_visits[b, p] += 1
-            if rule.virtual:
-                inflight[b, p, e] -= 1
-            if rule.single:
-                mean = total[b, p, e] / visits[b, p, e]
-                low[b] = min(low[b], mean)
-                high[b] = max(high[b], mean)
-            n = p
+            value[b, n] = values[i]
+        back_up(to_play, parent, edge, reward, node_visits, visits, total, inflight, low, high, rule, b, n, values[i])

@@ -108,7 +108,7 @@ class _Caller:
 
     game: Game
     state: Any
-    to_play: int
+    to_play: int | None
     moves: int
     generator: np.random.Generator
     traced: bool
@@ -184,13 +184,14 @@ class Ticker:
         game: Game,
         state: Any | None = None,
         *,
-        to_play: int = 0,
+        to_play: int | None = None,
         moves: int = 0,
         generator: np.random.Generator | None = None,
         trace: bool = False,
     ) -> Found:
-        """Searches from `state` (None: the game's first). `moves` made so far matter to a temperature that changes;
-        the noise comes from `generator`, or from one that the ticker's own spawns.
+        """Searches from `state` (None: the game's first). `to_play` says who moves there where the game does not say so
+        by a method of that name. `moves` made so far matter to a temperature that changes; the noise comes from
+        `generator`, or from one that the ticker's own spawns.
 
         Raises DataError for a game that does not fit beside the others, and whatever the evaluator raises.
         """
@@ -259,15 +260,15 @@ class Ticker:
         world.assign(slot, caller.game)
         self._streams_of[slot] = caller.generator
         self._streams.rows = [caller.generator]
-        states = [caller.game.initial() if caller.state is None else caller.state]
-        self._search.place(np.array([slot]), states, np.array([caller.to_play]))
+        states = None if caller.state is None else [caller.state]
+        self._search.place(np.array([slot]), states, None if caller.to_play is None else np.array([caller.to_play]))
         caller.slot = slot
         self._live[slot] = caller
 
     def _made(self, game: Game) -> Search:
         world = world_of(game)
         if not isinstance(world, PythonWorld):
-            raise DataError(f"{type(game).__name__} steps arrays; a ticker is for games in plain Python")
+            raise DataError(f"{type(game).__name__} is a game on arrays; a ticker is for games in plain Python")
         if self._proposes:  # room for proposals, before the tree takes its width from the world
             world.resize(1, 1)
             world.name_candidates(0, 0, range(self._proposals))
@@ -372,8 +373,8 @@ class Ticker:
         seconds = time.perf_counter() - caller.began
         chosen = action_id(action)
         trace = trace_of(search, caller.slot, roots, selected=chosen, seconds=seconds) if caller.traced else None
-        rows = (row[0, legal] for row in (roots.policy, roots.visits, roots.q, roots.prior))
-        return Found(action, actions, *rows, float(roots.value[0]), trace)
+        policy, visits, q, prior = (row[0, legal] for row in (roots.policy, roots.visits, roots.q, roots.prior))
+        return Found(action, actions, policy, visits, q, prior, float(roots.value[0]), trace)
 
     def _fail(self, callers: Iterable[_Caller], error: Exception) -> None:
         for caller in callers:

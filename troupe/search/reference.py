@@ -152,7 +152,8 @@ def _puct(tree: Tree, rule: Rule, s: np.ndarray, p: np.ndarray) -> np.ndarray:
     if rule.single:
         q = _normalised(tree, rule, s, q)
     if rule.fpu_parent:
-        mean = ((tree.value[s, p] + _sum(tree.total[s, p])) / tree.node_visits[s, p])[:, None]
+        own = tree.node_visits[s, p] - tree.visits[s, p].sum(1)  # more than 1 where one wave reached it several times
+        mean = ((own * tree.value[s, p] + _sum(tree.total[s, p])) / tree.node_visits[s, p])[:, None]
         mean = _normalised(tree, rule, s, mean) if rule.single else mean
         q = np.where(unvisited, mean - rule.fpu_reduction, q)
     else:

@@ -84,8 +84,8 @@ def kernels_of(name: str) -> Any:
 class Search:
     """B trees over one kind of world.
 
-    `explore` adds what training needs (Dirichlet noise, temperature; Gumbel noise) and takes it from `generator`; without
-    it a move is the best that was found. Raises DataError for games of more than two players.
+    `explore` adds what training needs (Dirichlet noise, temperature; Gumbel noise) and takes it from `generator`;
+    without it a move is the best that was found. Raises DataError for games of more than two players.
     """
 
     def __init__(
@@ -289,6 +289,33 @@ class Search:
                 priors, config.dirichlet_alpha, config.dirichlet_epsilon, self.generator
             )
 
+    def run_uniform(self) -> None:
+        """Runs every search to its end with uniform priors and values 0, where the game is compiled: without a wave.
+
+        The trees are those that an evaluator which says so would have grown, wave by wave.
+        """
+        while (wave := self.select_roots()) is not None:
+            legal = wave.positions.legal
+            self.update(wave, legal / legal.sum(1, keepdims=True), np.zeros(len(legal)))
+        slots = np.flatnonzero(self._live & (self._started < self._budget))
+        room = int((self._tree.size[slots] + self._budget[slots] - self._started[slots]).max(initial=0))
+        self._make_room(room)
+        spans = np.stack([self._started[slots], self._budget[slots]], axis=1)
+        world: Any = self.world
+        world.run_uniform(self._tree, self._rule, slots, spans, self._scores, self._schedule)
+        self.simulations += int((spans[:, 1] - spans[:, 0]).sum())
+        self._started[slots] = self._budget[slots]
+
+    def select_roots(self) -> Wave | None:
+        """The roots that wait for their evaluation, without further leaves; None where none does."""
+        pending = np.flatnonzero(self._live & (self._tree.kind[:, 0] == PENDING))
+        return self._wave([self._descend(pending)]) if len(pending) else None
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether `run_uniform` can run: a compiled game, one leaf per wave, the compiled kernels."""
+        return hasattr(self.world, "run_uniform") and not self._rule.virtual and self._kernels is not reference
+
     # ------------------------------------------------------------------------------------------ answers
 
     def roots(self, slots: np.ndarray | None = None) -> Roots:
@@ -307,7 +334,8 @@ class Search:
             counts = np.where(visits.any(1, keepdims=True), visits, np.maximum(prior, 0.0))
             edges = self._by_visits(slots, counts, prior)
             policy = puct.visit_policy(counts)
-        mean = (value + total.sum(1)) / tree.node_visits[slots, 0]
+        own = tree.node_visits[slots, 0] - visits.sum(1)  # 1; more where a wave reached a kept root several times
+        mean = (own * value + total.sum(1)) / tree.node_visits[slots, 0]
         shown = np.where(np.isneginf(prior), 0.0, prior)
         return Roots(slots, edges, policy, visits.copy(), q, shown, mean)
 
@@ -397,8 +425,8 @@ class Search:
 
     # ------------------------------------------------------------------------------------------ room
 
-    def _make_room(self) -> None:
-        need = int(self._tree.size.max()) + self.config.leaves + 1
+    def _make_room(self, need: int = 0) -> None:
+        need = max(need, int(self._tree.size.max())) + self.config.leaves + 1
         if need > self._capacity:
             self._capacity = max(2 * self._capacity, need)
             self._tree = grow(self._tree, self._capacity, self._tree.prior.shape[2])
@@ -414,7 +442,12 @@ class Search:
 
 
 def run(search: Search, evaluator: Evaluator) -> Roots:
-    """Drives every unfinished search to its end with an evaluator that answers at once."""
+    """Drives every unfinished search to its end with an evaluator that answers at once.
+
+    An evaluator that says of itself that it `is_uniform` is not asked where the game is compiled (`run_uniform`).
+    """
+    if getattr(evaluator, "is_uniform", False) and search.is_compiled:
+        search.run_uniform()
     while (wave := search.select()) is not None:
         answer = evaluator.evaluate(wave.positions)
         if not isinstance(answer, tuple):

@@ -118,6 +118,10 @@ def world_of(game: Game | BatchGame) -> World:
             f"{type(game).__name__} has {game.players} players; a search is for one player, or for two whose rewards "
             "are opposite"
         )
+    if hasattr(game, "step_function"):
+        from troupe.search.compiled import CompiledWorld  # which needs this module
+
+        return CompiledWorld(game)  # type: ignore[arg-type]
     return BatchWorld(game) if is_batch(game) else PythonWorld(game)  # type: ignore[arg-type]
 
 
@@ -145,7 +149,8 @@ class BatchWorld:
 
     def resize(self, slots: int, nodes: int) -> None:
         old = self._states
-        self._states = np.zeros((slots, nodes, *old.shape[2:]), dtype=old.dtype)
+        room = max(slots, old.shape[0]), max(nodes, old.shape[1])
+        self._states = np.zeros((*room, *old.shape[2:]), dtype=old.dtype)
         self._states[: len(old), : old.shape[1]] = old
 
     def place(self, slots: np.ndarray, states: Any | None) -> Arrivals:
@@ -158,7 +163,7 @@ class BatchWorld:
     def step(self, slots: np.ndarray, parents: np.ndarray, edges: np.ndarray, nodes: np.ndarray) -> Arrivals:
         states, reward, done, to_play = self.game.step(self._states[slots, parents], edges)
         self._states[slots, nodes] = states
-        return Arrivals(reward, done, to_play, self.game.legal(states))
+        return Arrivals(reward, done, to_play, self.game.legal(states) & ~done[:, None])
 
     def renumber(self, slot: int, old: np.ndarray) -> None:
         self._states[slot, : len(old)] = self._states[slot, old]
@@ -236,8 +241,8 @@ class PythonWorld:
         """Gives a slot a game of its own. Raises DataError where it does not fit beside the others."""
         if (game.players, game.observation_shape) != (self.players, self.observation_shape):
             raise DataError(
-                f"{type(game).__name__} has {game.players} players and observations {game.observation_shape}; the games "
-                f"it would be searched beside have {self.players} and {self.observation_shape}"
+                f"{type(game).__name__} has {game.players} players and observations {game.observation_shape}; the "
+                f"games it would be searched beside have {self.players} and {self.observation_shape}"
             )
         self._games[slot] = game
         self._named[slot] = [None] * len(self._named[slot])
@@ -278,7 +283,7 @@ class PythonWorld:
         over = dones if chance is None else [d or c for d, c in zip(dones, chance, strict=True)]
         legal = self._mask(slots, nodes, states, over)
         to_play = np.array(players, dtype=np.int8)
-        if to_play.size and not (0 <= to_play.min() and to_play.max() < self.players):
+        if to_play.size and (to_play.min() < 0 or to_play.max() >= self.players):
             odd = next(player for player in to_play.tolist() if not 0 <= player < self.players)
             raise DataError(
                 f"{type(self._games[slots[0]]).__name__}.step named player {odd} as next, and the game "

@@ -38,7 +38,8 @@ MAX_BITS = 64
 KEEP = "keep"
 """The only action once the answer is given; it changes nothing."""
 
-_NUMBER = re.compile(r"(?<![\w.])[0-9]+(?:\.[0-9]+)?(?![0-9])|(?<=[0-9])\.[0-9]+")
+_GROUPING = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
+_NUMBER = re.compile(r"(?<![\w.])[0-9]+(?:\.[0-9]+)?")
 _TOKEN = re.compile(r"[A-Za-z]+|[-+*/=^<>]")
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _OPERATORS = ("+", "-", "*", "/", "answer")
@@ -87,6 +88,8 @@ class AnswerWorld:
         try:
             value = evaluate(action)
         except ExpressionError:
+            value = None
+        if not isinstance(value, Fraction):  # no expression, or a root that cannot be written down exactly
             return AnswerState(problem, (*made, action), table), 0.0, False, 0
         return AnswerState(problem, (*made, f"{action}={render(value)}"), (*table, render(value))), 0.0, False, 0
 
@@ -132,9 +135,8 @@ class _Candidate:
 
 
 def _numbers(problem: str) -> tuple[str, ...]:
-    texts = re.sub(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))", "", problem)
-    found = [match.group() for match in re.finditer(r"(?<![\w.])[0-9]+(?:\.[0-9]+)?", texts)]
-    return tuple(render(Fraction(text)) for text in found[:MAX_NUMBERS] if len(text) <= 18)
+    found = [text for text in _NUMBER.findall(_GROUPING.sub("", problem)) if len(text) <= 18]
+    return tuple(render(Fraction(text)) for text in found[:MAX_NUMBERS])
 
 
 def _words(problem: str) -> list[str]:
@@ -161,7 +163,11 @@ def _candidates(problem: str, table: tuple[str, ...]) -> dict[str, _Candidate]:
 
 
 def _add(
-    found: dict[str, _Candidate], operator: str, places: tuple[int, int], pair: tuple[Fraction, Fraction], known: list
+    found: dict[str, _Candidate],
+    operator: str,
+    places: tuple[int, int],
+    pair: tuple[Fraction, Fraction],
+    known: list[Fraction],
 ) -> None:
     a, b = pair
     if operator == "/" and b == 0:

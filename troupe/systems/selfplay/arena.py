@@ -11,8 +11,8 @@ import numpy as np
 from troupe.errors import DataError
 from troupe.maths.ratings import Pairs, Score
 from troupe.protocols import Game
-from troupe.systems.selfplay.games import Player
 from troupe.systems.selfplay.openings import openings
+from troupe.systems.selfplay.players import Player
 
 __all__ = ["Match", "play_match", "play_until"]
 

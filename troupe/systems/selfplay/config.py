@@ -38,10 +38,10 @@ class ActingConfig(Frozen):
     value_mix: float = Field(0.0, ge=0, le=1)
     """Share of the search's own value in the value target, the rest being the game's result."""
     workers: int = Field(1, ge=0)
-    """Processes that play, one thread each; 0 plays in the trainer's own."""
+    """Processes that play, one thread each; 0 plays in the trainer's own. The games are the same, however many."""
     ahead: bool = True
-    """Play iteration i + 1 with the weights from before learning on iteration i, while that goes on. Off, players and
-    learner take turns. Either way a resumed run is exact."""
+    """Play iteration i + 1 with the weights from before learning on iteration i, so that workers play while that goes
+    on. Off, players and learner take turns, and games are an iteration fresher."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the network in the search; `auto` is bf16 where the processor has it."""
     runtime: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
@@ -78,8 +78,8 @@ class LearningConfig(Frozen):
     """Decay per step of the averaged weights, which play and are judged; 0 takes the last ones."""
     symmetries: bool = True
     """Show each drawn position in a random symmetry of the game."""
-    use_amp: bool = False
-    """bf16 in the learner's forward and backward pass."""
+    amp: Literal["auto", "none", "bf16"] = "none"
+    """Type of the learner's forward and backward pass; `auto` is bf16 where the processor computes in it."""
 
 
 class ArenaConfig(Frozen):
@@ -138,9 +138,12 @@ class SelfPlayConfig(Frozen):
     read_when = (
         *read_when("search"),
         ReadWhen(
-            ("acting.ahead",),
-            lambda config: config.acting.workers > 0,
-            "is for players in processes of their own; write acting.workers=1, or leave it out",
+            ("net.blocks", "net.channels", "net.policy_channels", "net.value_channels", "net.value_hidden"),
+            lambda config: config.net.kind == "conv",
+            "is for net.kind=conv; write that, or leave it out",
+        ),
+        ReadWhen(
+            ("net.hidden",), lambda config: config.net.kind == "mlp", "is for net.kind=mlp; write that, or leave it out"
         ),
     )
 

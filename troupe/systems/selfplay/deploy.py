@@ -9,10 +9,11 @@ from typing import Any
 from troupe.engines.evaluator import NetworkEvaluator
 from troupe.errors import ConfigError, StorageError
 from troupe.models.policy_value import load_weights, policy_value_net
+from troupe.protocols import BatchGame, Game
 from troupe.search.config import SearchConfig
 from troupe.stores.checkpoints import Checkpoint, CheckpointStore, resolve
 from troupe.systems.selfplay.config import SelfPlayConfig
-from troupe.systems.selfplay.games import SearchPlayer, match_game, search_game
+from troupe.systems.selfplay.players import SearchPlayer, match_game, search_game
 
 __all__ = ["TrainedPlayer", "load_player"]
 
@@ -23,8 +24,10 @@ WHICH = ("champion", "averaged", "untrained")
 class TrainedPlayer(SearchPlayer):
     """A `SearchPlayer` that knows where it comes from."""
 
-    def __init__(self, config: SelfPlayConfig, evaluator: NetworkEvaluator, search: SearchConfig, source: str) -> None:
-        super().__init__(match_game(config.game), evaluator, search)
+    def __init__(
+        self, config: SelfPlayConfig, game: Game, evaluator: NetworkEvaluator, search: SearchConfig, source: str
+    ) -> None:
+        super().__init__(game, evaluator, search)
         self.run_config = config
         self.source = source
 
@@ -36,17 +39,21 @@ def load_player(
     which: str = "champion",
     algorithm: str | None = None,
     leaves: int = 1,
+    game: Game | BatchGame | None = None,
 ) -> TrainedPlayer:
-    """The player of a run (or checkpoint) folder: `which` of its networks with `simulations` per move (default: those
-    of its matches). Raises StorageError for a folder that holds no run, ConfigError for other arguments that it has
-    not."""
+    """The player of a run (or checkpoint) folder.
+
+    `which` of its networks plays, with `simulations` per move (default: those of its matches). A `game` that was given
+    in code, and whose class cannot be imported, is given again. Raises StorageError for a folder that holds no run,
+    ConfigError for other arguments that it has not.
+    """
     if which not in WHICH:
         raise ConfigError(f"a run has no weights {which!r}; write {', '.join(WHICH)}")
     path = Path(folder)
     checkpoint, config = _read(path)
-    game = search_game(config.game)
-    assert game.actions is not None
-    net = policy_value_net(config.net, game.observation_shape, game.actions, seed=config.seed).eval()
+    searched = search_game(config.game, game)
+    assert searched.actions is not None
+    net = policy_value_net(config.net, searched.observation_shape, searched.actions, seed=config.seed).eval()
     if which != "untrained":
         load_weights(net, checkpoint.tensors[which])
     changes: dict[str, Any] = {"simulations": simulations or config.arena.simulations, "reuse": False, "leaves": leaves}
@@ -56,7 +63,7 @@ def load_player(
     acting = config.acting
     evaluator = NetworkEvaluator(net, precision=acting.precision, runtime=acting.runtime, cache=acting.cache)
     name = checkpoint.state["champion"] if which == "champion" else which
-    return TrainedPlayer(config, evaluator, search, f"{path}: {name}")
+    return TrainedPlayer(config, match_game(config.game, game), evaluator, search, f"{path}: {name}")
 
 
 def _read(path: Path) -> tuple[Checkpoint, SelfPlayConfig]:

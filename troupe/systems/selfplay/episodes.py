@@ -73,7 +73,9 @@ class SelfPlayEpisode:
                  reward=self.rewards[t], done=t == last)
             for t, action in enumerate(self.actions)
         )  # fmt: skip
-        known = {key: self.metadata[key] for key in ("answer", "error", "reason") if key in self.metadata}
+        known: dict[str, Any] = {
+            key: self.metadata[key] for key in ("answer", "error", "reason") if key in self.metadata
+        }
         return Episode(
             id=f"{self.task_id}/{self.metadata.get('index', 0)}", task_id=self.task_id,
             trajectories=(Trajectory("search", steps),), outcome=self.outcome, group=self.task_id, metadata=known,

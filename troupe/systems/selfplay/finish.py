@@ -22,7 +22,7 @@ def finish(trainer: GameTrainer, result: SelfPlayResult, seconds: float, cpu_sec
     """Registers a champion that beat the incumbent, draws, and writes the report; returns its path."""
     folder = result.folder
     registered = _register(trainer, result) if result.promoted else None
-    _draw(folder)
+    _draw(folder, trainer)
     last = result.judgements[-1]
     promotions = [j for j in result.judgements if j.decision.promote]
     summary: dict[str, Any] = {
@@ -64,11 +64,11 @@ def _register(trainer: GameTrainer, result: SelfPlayResult) -> str:
     return f"{name}@{known[-1]}"
 
 
-def _draw(folder: Path) -> None:
+def _draw(folder: Path, trainer: GameTrainer) -> None:
     """What champion and untrained network see at the start of the game, for the report."""
     pictures = []
     for which in ("untrained", "champion"):
-        found = think(load_player(folder, which=which), [])
+        found = think(load_player(folder, which=which, game=trainer.given), [])
         title = f"The first move, searched by the {which} network"
         pictures.append({"title": title, "board": found.board, "tree": found.tree.to_dict()})
     write_atomic(folder / "trees.json", json.dumps(pictures).encode())

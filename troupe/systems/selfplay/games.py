@@ -1,134 +1,176 @@
-"""The game of a run, in the form that each part needs, and who plays it."""
+"""Games as tasks: play on from a position, both sides searched, and do as well as perfect play would.
+
+{"task_id": "tictactoe-...", "type": "game", "difficulty": 0.2, "problem": "Play tictactoe on from moves 4, 0.",
+ "game": "tictactoe", "moves": [4, 0]}
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Any, Protocol
+import random
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, ClassVar
 
 import numpy as np
 
-from troupe.envs import BATCH_GAMES, GAMES, make_batch_game, make_game
-from troupe.errors import ConfigError, MissingExtra
-from troupe.protocols import BatchGame, Evaluator, Game
-from troupe.search.config import SearchConfig
-from troupe.search.minimax import MinimaxPlayer
-from troupe.search.search import Search, run
-from troupe.search.worlds import is_batch
-from troupe.systems.selfplay.config import GameConfig
+from troupe.envs import GAMES, make_game
+from troupe.episode import Task
+from troupe.errors import ConfigError, DataError, did_you_mean
+from troupe.protocols import Game
+from troupe.search.minimax import solve
+from troupe.tasks.generator import BaseTaskGenerator
+from troupe.tasks.splits import content_id
 
-__all__ = ["Minimax", "Player", "RandomPlayer", "RowGame", "SearchPlayer", "match_game", "search_game"]
+__all__ = ["GameTaskGenerator", "PlayedOn", "exact_value", "game_world"]
 
-
-def search_game(config: GameConfig) -> Game | BatchGame:
-    """The game as a search likes it best: on arrays where there is such a version. Raises ConfigError for a name that
-    nobody knows, and for games whose actions are no fixed indices, which a network of fixed actions cannot play."""
-    if config.name in BATCH_GAMES and not config.args:
-        return make_batch_game(config.name)
-    game = _own(config)
-    if game.actions is None:
-        raise ConfigError(
-            f"game {config.name!r} names its actions anew in each state (actions=None); this network needs fixed ones, "
-            "so give the game `actions` and indices"
-        )
-    if game.players != 2:
-        raise ConfigError(
-            f"game {config.name!r} has {game.players} players; self-play and its matches are for two whose rewards are "
-            "opposite"
-        )
-    return game
+SOLVABLE = 6000
+"""Positions that a game may still reach so that it is solved for the verdict; all of tic-tac-toe has 5,478."""
 
 
-def match_game(config: GameConfig) -> Game:
-    """The game as matches need it, state by state."""
-    game = make_game(config.name, **config.args) if config.name in GAMES else _own(config)
-    return RowGame(game) if is_batch(game) else game  # type: ignore[return-value, arg-type]
+class PlayedOn:
+    """A `Game` that begins with some moves of another; everything else is that game's."""
+
+    def __init__(self, game: Game, moves: Sequence[Any] = (), name: str = "") -> None:
+        """Raises DataError for a move that is not legal, or that ends the game."""
+        self.game, self.name = game, name or type(game).__name__
+        self.players, self.actions, self.observation_shape = game.players, game.actions, game.observation_shape
+        self.moves = tuple(moves)
+        self._first, self.first_player = _after(game, self.moves, self.name)
+
+    def initial(self) -> Any:
+        return self._first
+
+    def legal(self, state: Any) -> Sequence[Any]:
+        return self.game.legal(state)
+
+    def step(self, state: Any, action: Any) -> tuple[Any, float, bool, int]:
+        return self.game.step(state, action)
+
+    def observe(self, state: Any) -> np.ndarray:
+        return self.game.observe(state)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("game", "chance", "key", "canonical", "symmetries", "render", "to_play", "encode"):
+            return getattr(self.__dict__["game"], name)
+        raise AttributeError(name)
 
 
-def _own(config: GameConfig) -> Any:
-    try:
-        return make_game(config.name, **config.args)
-    except ConfigError:
-        if ":" not in config.name:
-            raise
-        return make_batch_game(config.name, **config.args)
+def game_world(task: Task) -> PlayedOn:
+    """The world of a task of type "game": `data["game"]` names it, `data["moves"]` are played first, `data["args"]`
+    go to its class. Raises DataError for other keys and moves that are not legal, ConfigError for an unknown game."""
+    known = ("game", "moves", "args", "key", "steps")
+    for key in task.data:
+        if key not in known:
+            raise DataError(f"task {task.id!r} of type 'game' has the unknown key {key!r}{did_you_mean(key, known)}")
+    if not isinstance(task.data.get("game"), str):
+        raise DataError(f"task {task.id!r} is of type 'game' and names none; write game: one of {', '.join(GAMES)}")
+    name, args = task.data["game"], task.data.get("args", {})
+    return PlayedOn(make_game(name, **args), task.data.get("moves", ()), name)
 
 
-class RowGame:
-    """A `Game` whose states are single rows of a `BatchGame`."""
-
-    def __init__(self, game: BatchGame) -> None:
-        self._game = game
-        self.players, self.actions = game.players, game.actions
-        self.observation_shape = game.observation_shape
-
-    def initial(self) -> np.ndarray:
-        return self._game.initial(1)[0]
-
-    def legal(self, state: np.ndarray) -> list[int]:
-        return np.flatnonzero(self._game.legal(state[None])[0]).tolist()
-
-    def step(self, state: np.ndarray, action: int) -> tuple[np.ndarray, float, bool, int]:
-        states, reward, done, to_play = self._game.step(state[None], np.array([action]))
-        return states[0], float(reward[0]), bool(done[0]), int(to_play[0])
-
-    def observe(self, state: np.ndarray) -> np.ndarray:
-        return self._game.observe(state[None])[0]
-
-    def key(self, state: np.ndarray) -> Hashable:
-        return state.tobytes()
+def _after(game: Game, moves: Sequence[Any], name: str) -> tuple[Any, int]:
+    state, player = game.initial(), 0
+    chance = getattr(game, "chance", lambda state: ())
+    for number, move in enumerate(moves):
+        legal = [outcome for outcome, _ in chance(state)] or list(game.legal(state))
+        if move not in legal:
+            raise DataError(f"move {number} of {name} is {move!r}, which is not legal there; legal: {legal}")
+        state, _, done, player = game.step(state, move)
+        if done:
+            raise DataError(f"move {number} of {name} ends the game; leave nothing to play out")
+    if moves and chance(state):
+        raise DataError(f"the moves of {name} end where chance decides; add the outcome")
+    return state, player
 
 
-class Player(Protocol):
-    """Who moves in matches. `choose` answers for many states at once: actions, one per state."""
+def exact_value(world: PlayedOn) -> float | None:
+    """The value of the first position to the player to move there, where the game can be solved at once; else None.
 
-    def choose(self, states: Sequence[Any], to_play: Sequence[int]) -> list[Any]: ...
-
-
-class SearchPlayer:
-    """Searches with an evaluator and plays the best move found; equal states get equal moves."""
-
-    def __init__(self, game: Game, evaluator: Evaluator, config: SearchConfig) -> None:
-        self.game, self.evaluator, self.config = game, evaluator, config
-        self._search: Search | None = None
-
-    def choose(self, states: Sequence[Any], to_play: Sequence[int] | None = None) -> list[Any]:
-        n = len(states)
-        if self._search is None or self._search.slots < n:
-            generator = np.random.default_rng(0)  # chance before a root alone; states of matches have none
-            self._search = Search(self.game, self.config, slots=n, generator=generator, explore=False)
-        search, slots = self._search, np.arange(n)
-        search.stop(np.arange(search.slots))
-        search.place(slots, list(states), None if to_play is None else np.array(to_play, dtype=np.int8))
-        roots = run(search, self.evaluator)
-        return [search.world.action_of(slot, 0, edge) for slot, edge in enumerate(roots.edges.tolist())]
+    At once: without chance, and at most 6,000 positions can still come.
+    """
+    return None if hasattr(world.game, "chance") else _solved(_Keyed(world))
 
 
-class RandomPlayer:
-    """Plays any legal move, all alike."""
+class _Keyed:
+    """A world by its class and its first position, so that equal ones are solved once."""
 
-    def __init__(self, game: Game, generator: np.random.Generator) -> None:
-        self._game, self._generator = game, generator
+    def __init__(self, world: PlayedOn) -> None:
+        self.world = world
+        self._name = (type(world.game), repr(sorted(vars(world.game).items(), key=str)), repr(world.initial()))
 
-    def choose(self, states: Sequence[Any], to_play: Sequence[int] | None = None) -> list[Any]:
-        lists = [list(self._game.legal(state)) for state in states]
-        return [actions[int(self._generator.integers(len(actions)))] for actions in lists]
+    def __hash__(self) -> int:
+        return hash(self._name)
 
-
-class Minimax:
-    """A full search of some depth, with the game's heuristic at its horizon where it has one."""
-
-    def __init__(self, game: Game, depth: int, generator: np.random.Generator) -> None:
-        self._player = MinimaxPlayer(game, depth, getattr(game, "heuristic", None), generator)
-
-    def choose(self, states: Sequence[Any], to_play: Sequence[int]) -> list[Any]:
-        return [self._player(state, player) for state, player in zip(states, to_play, strict=True)]
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Keyed) and self._name == other._name
 
 
-def require_runtime(name: str) -> None:
-    """Fails early where a runtime is asked for that is not installed."""
-    package = {"onnxruntime": "onnxruntime", "openvino": "openvino"}.get(name)
-    if package is not None:
-        from importlib.util import find_spec
+@lru_cache(maxsize=4096)
+def _solved(keyed: _Keyed) -> float | None:
+    world = keyed.world
+    return None if _is_large(world) else solve(world.game, world.initial(), {}, to_play=world.first_player)
 
-        if find_spec(package) is None:
-            raise MissingExtra(package, "accel", f"acting.runtime={name}")
+
+def _is_large(world: PlayedOn) -> bool:
+    """Whether more than `SOLVABLE` positions can come."""
+    game = world.game
+    key = getattr(game, "key", lambda state: state)
+    seen, waiting = {key(world.initial())}, [world.initial()]
+    while waiting:
+        state = waiting.pop()
+        for action in game.legal(state):
+            after, _, done, _ = game.step(state, action)
+            if not done and (name := key(after)) not in seen:
+                seen.add(name)
+                waiting.append(after)
+        if len(seen) > SOLVABLE:
+            return True
+    return False
+
+
+class GameTaskGenerator(BaseTaskGenerator):
+    """Positions to play on from, by random moves: the harder, the earlier in the game.
+
+    At difficulty 1 a game begins at its start, at 0 after `longest` random moves; what has ended by then is drawn
+    again.
+    """
+
+    KINDS: ClassVar[tuple[str, ...]] = ("tictactoe", "connect_four")
+    DEFAULT_KINDS: ClassVar[tuple[str, ...]] = ("tictactoe",)
+
+    def __init__(
+        self,
+        difficulty_range: tuple[float, float] = (0.0, 1.0),
+        seed: int = 0,
+        kinds: Sequence[str] | None = None,
+        weights: Sequence[float] | None = None,
+        longest: int = 4,
+    ) -> None:
+        super().__init__(difficulty_range, seed, self.DEFAULT_KINDS if kinds is None else kinds, weights)
+        if longest < 0:
+            raise ConfigError(f"longest is {longest}; write how many moves may be made first, 0 or more")
+        self.longest = longest
+
+    def make(self, difficulty: float) -> Task:
+        name = self.draw_kind()
+        moves = _random_line(make_game(name), self._difficulty_to_params(difficulty)["moves"], self.rng)
+        told = f"on from moves {', '.join(map(str, moves))}" if moves else "from the start"
+        prompt = f"Play {name} {told}."
+        data = {"game": name, "moves": moves}
+        return Task(content_id(name, prompt), "game", prompt, data=data, difficulty=round(difficulty, 4))
+
+    def _difficulty_to_params(self, difficulty: float) -> dict[str, Any]:
+        return {"moves": round(self.longest * (1.0 - difficulty))}
+
+
+def _random_line(game: Game, length: int, rng: random.Random) -> list[Any]:
+    while True:
+        state, moves = game.initial(), []
+        for _ in range(length):
+            move = rng.choice(list(game.legal(state)))
+            state, _, done, _ = game.step(state, move)
+            moves.append(move)
+            if done:
+                break
+        else:
+            return moves

@@ -15,7 +15,7 @@ from troupe.maths.statistics import Interval
 from troupe.models.policy_value import PolicyValueNet, load_weights
 from troupe.systems.selfplay.arena import Match, play_match, play_until
 from troupe.systems.selfplay.config import SelfPlayConfig
-from troupe.systems.selfplay.games import Minimax, Player, RandomPlayer, SearchPlayer, match_game
+from troupe.systems.selfplay.players import Minimax, Player, RandomPlayer, SearchPlayer, match_game
 from troupe.training.evaluation import Decision, MatchGate
 
 if TYPE_CHECKING:
@@ -76,11 +76,11 @@ class Ladder:
 class Judge:
     """Plays the matches of a run. Every match is keyed by (seed, iteration, opponent), so it can be played again."""
 
-    def __init__(self, config: SelfPlayConfig, start: Weights, net: PolicyValueNet) -> None:
+    def __init__(self, config: SelfPlayConfig, start: Weights, net: PolicyValueNet, game: Any = None) -> None:
         import copy
 
         self._config = config
-        self._game = match_game(config.game)
+        self._game = match_game(config.game, game)
         self._net = copy.deepcopy(net).eval()
         self._search = config.search.model_copy(
             update={"simulations": config.arena.simulations, "reuse": False, "leaves": 1}

@@ -11,7 +11,7 @@ import numpy as np
 from troupe.errors import ConfigError
 from troupe.search.picture import TreeNode, picture_of
 from troupe.search.search import Search, run
-from troupe.systems.selfplay.games import SearchPlayer
+from troupe.systems.selfplay.players import SearchPlayer
 
 __all__ = ["Thought", "think"]
 

@@ -15,19 +15,20 @@ import torch
 from torch import Tensor
 
 from troupe.config import load
+from troupe.engines.runtimes import bf16_supported
 from troupe.errors import ConfigError, StorageError
 from troupe.maths.statistics import Interval
 from troupe.models.policy_value import PolicyValueNet, policy_value_net
-from troupe.protocols import Symmetry
+from troupe.protocols import BatchGame, Game, Symmetry
 from troupe.stores.atomic import write_atomic
 from troupe.stores.checkpoints import CheckpointStore
 from troupe.stores.state import parameter_hash
 from troupe.stores.tracking import Tracker
 from troupe.systems.selfplay import state
 from troupe.systems.selfplay.chunks import Chunk
-from troupe.systems.selfplay.config import ALIASES, SelfPlayConfig
-from troupe.systems.selfplay.games import require_runtime, search_game
+from troupe.systems.selfplay.config import ALIASES, GameConfig, SelfPlayConfig
 from troupe.systems.selfplay.judging import Judge, Judgement, Ladder
+from troupe.systems.selfplay.players import require_runtime, search_game
 from troupe.systems.selfplay.workers import Crew
 from troupe.training.learner import Learner, adamw, cosine_with_warmup
 from troupe.training.objectives import Meter, policy_value
@@ -58,24 +59,35 @@ class SelfPlayResult:
 class GameTrainer:
     """Trains a policy-value network on a game by self-play (Silver et al. 2018; Danihelka et al. 2022).
 
-    The folder `trainer.default_local_dir` holds the whole run, and a second call continues it. Raises ConfigError for a
+    The folder `trainer.default_local_dir` holds the whole run, and a second call continues it. A `game` given in code
+    takes the place of the one that the config names. Raises ConfigError for a
     game that cannot be searched or a network that cannot read it.
     """
 
     def __init__(
-        self, config: SelfPlayConfig | Mapping[str, Any] | None = None, *, progress: Progress | None = None
+        self,
+        config: SelfPlayConfig | Mapping[str, Any] | None = None,
+        *,
+        game: Game | BatchGame | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.config = _as_config(config)
+        self.given = game
+        if game is not None:
+            name = f"{type(game).__module__}:{type(game).__qualname__}"
+            self.config = self.config.model_copy(update={"game": GameConfig(name=name)})
         torch.set_num_threads(self.config.trainer.threads)
         require_runtime(self.config.acting.runtime)
         self.folder = Path(self.config.trainer.default_local_dir)
-        self.game = search_game(self.config.game)
+        self.game = search_game(self.config.game, game)
         assert self.game.actions is not None
         symmetries = getattr(self.game, "symmetries", None)
         self.symmetries: tuple[Symmetry, ...] = () if symmetries is None else tuple(symmetries())
         self.net: PolicyValueNet = policy_value_net(
             self.config.net, self.game.observation_shape, self.game.actions, seed=self.config.seed
         )
+        self._layout = torch.channels_last if self.config.net.kind == "conv" else torch.contiguous_format
+        self.net.to(memory_format=self._layout)  # type: ignore[call-overload]  # a quarter faster on the CPU
         self.progress: Progress = progress or (lambda phase, step, total, metrics: None)
         self.iteration = 0  # done
         self.start = _copied(self.net)
@@ -110,7 +122,7 @@ class GameTrainer:
         began = time.perf_counter()
         chunks = self.crew.gather(self.iteration)
         played = time.perf_counter()
-        if self.config.acting.ahead and self.config.acting.workers:
+        if self.config.acting.ahead:
             self._order(self.iteration + 1, total)  # before learning, so that both go on at once
         for chunk in chunks:
             self.replay.append(chunk.columns)
@@ -120,7 +132,7 @@ class GameTrainer:
         self.iteration += 1
         if self.iteration % self.config.arena.every == 0 or self.iteration == total:
             metrics |= self._judge()
-        if not (self.config.acting.ahead and self.config.acting.workers):
+        if not self.config.acting.ahead:
             self._order(self.iteration, total)
         ended = time.perf_counter()
         times = {"time/waited_s": played - began, "time/learn_s": learned - played, "time/judge_s": ended - learned}
@@ -156,7 +168,8 @@ class GameTrainer:
             dict(self.net.named_parameters()), lr=learning.lr, betas=(0.9, 0.999), weight_decay=learning.weight_decay,
             max_norm=learning.grad_clip, schedule=self._schedule,
         )  # fmt: skip
-        return Learner({"net": group}, amp="bf16" if learning.use_amp else None)
+        half = learning.amp == "bf16" or (learning.amp == "auto" and bf16_supported())
+        return Learner({"net": group}, amp="bf16" if half else None)
 
     def _schedule(self, step: int) -> float:
         """Linear warm-up by optimiser steps, then a cosine over the iterations: how many steps those will have
@@ -185,7 +198,8 @@ class GameTrainer:
         rows = self.replay.draw(self.config.learning.batch_size, generator)
         if self.config.learning.symmetries and len(self.symmetries) > 1:
             rows = transformed(rows, self.symmetries, generator.integers(0, len(self.symmetries), len(rows["value"])))
-        return {name: torch.from_numpy(column) for name, column in rows.items()}
+        batch = {name: torch.from_numpy(column) for name, column in rows.items()}
+        return {**batch, "observations": batch["observations"].contiguous(memory_format=self._layout)}
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -201,7 +215,7 @@ class GameTrainer:
     # ------------------------------------------------------------------------------------------ judging
 
     def _judge(self) -> dict[str, float]:
-        judge = Judge(self.config, self.start, self.net)
+        judge = Judge(self.config, self.start, self.net, self.given)
         judgement = judge.judge(self.iteration, self.averaged, self.champion_name, self.champion, self.champions)
         self.ladder.judgements.append(judgement)
         if judgement.decision.promote:
@@ -253,7 +267,7 @@ class GameTrainer:
             config=self.config.model_dump(mode="json"),
         )  # fmt: skip
         state.restore(self)
-        self.crew = Crew(self.config)
+        self.crew = Crew(self.config, self.given)
         if self.iteration < trainer.iterations:
             self.crew.order(self.iteration, self.acting)
 

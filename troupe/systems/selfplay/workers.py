@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from troupe.errors import TrainingError
 from troupe.systems.selfplay.chunks import Chunk, play_chunk
 from troupe.systems.selfplay.config import SelfPlayConfig
-from troupe.systems.selfplay.games import search_game
+from troupe.systems.selfplay.players import search_game
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,19 +31,22 @@ def chunk_sizes(games: int, chunk: int) -> list[int]:
 
 
 class Crew:
-    """Plays the games of iterations. `order` says which, `gather` waits for them; the order of chunks is kept."""
+    """Plays the games of iterations. `order` says which, `gather` waits for them; the order of chunks is kept.
 
-    def __init__(self, config: SelfPlayConfig) -> None:
+    A `game` given in code reaches the processes by its class, which must stand in a module that they can import.
+    """
+
+    def __init__(self, config: SelfPlayConfig, game: Any = None) -> None:
         self._config = config
         self._pool: ProcessPoolExecutor | None = None
         self._ordered: dict[int, Any] = {}
         if config.acting.workers:
             # A fresh interpreter per worker: forking one that holds torch and its threads can deadlock.
             self._pool = ProcessPoolExecutor(
-                config.acting.workers, mp_context=get_context("spawn"), initializer=_prepare, initargs=(config,)
+                config.acting.workers, mp_context=get_context("spawn"), initializer=_prepare, initargs=(config, game)
             )
         else:
-            self._own = _Desk(config)
+            self._own = _Desk(config, game)
 
     def order(self, iteration: int, weights: Weights) -> None:
         """Asks for the games of an iteration, played with these weights."""
@@ -77,12 +80,12 @@ def _result(future: Future[Chunk]) -> Chunk:
 class _Desk:
     """What one process needs to play: the game, a network, an evaluator."""
 
-    def __init__(self, config: SelfPlayConfig) -> None:
+    def __init__(self, config: SelfPlayConfig, game: Any) -> None:
         from troupe.engines.evaluator import NetworkEvaluator
         from troupe.models.policy_value import policy_value_net
 
         self._config = config
-        self._game = search_game(config.game)
+        self._game = search_game(config.game, game)
         assert self._game.actions is not None
         self._net = policy_value_net(
             config.net, self._game.observation_shape, self._game.actions, seed=config.seed
@@ -113,16 +116,30 @@ _desk: _Desk | None = None
 """Of a worker process."""
 
 
-def _prepare(config: SelfPlayConfig) -> None:
+def _prepare(config: SelfPlayConfig, game: Any) -> None:
     global _desk
     os.environ["OMP_NUM_THREADS"] = "1"
     import signal
+    import threading
 
     import torch
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle
     torch.set_num_threads(1)
-    _desk = _Desk(config)
+    _desk = _Desk(config, game)
+
+
+def _end_with_parent() -> None:
+    """A trainer that is killed cannot tell its workers, and they would wait for orders for ever."""
+    from multiprocessing import parent_process
+    from multiprocessing.connection import wait
+
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _play(iteration: int, number: int, games: int, arrays: Mapping[str, Any]) -> Chunk:

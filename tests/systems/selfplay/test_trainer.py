@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.selfplay_runs import TINY
+from troupe.errors import ConfigError, StorageError
+from troupe.maths.ratings import Score
+from troupe.systems.selfplay.deploy import load_player
+from troupe.systems.selfplay.judging import Judgement
+from troupe.systems.selfplay.thinking import think
+from troupe.systems.selfplay.trainer import GameTrainer, transformed
+from troupe.training.evaluation import Decision
+
+
+def nested(values: dict[str, Any]) -> dict[str, Any]:
+    import yaml
+
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        *sections, last = ("game.name" if key == "game" else key).split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = yaml.safe_load(value) if isinstance(value, str) else value
+    return tree
+
+
+def trainer(folder: Path, **changed: Any) -> GameTrainer:
+    values = TINY | {"trainer.default_local_dir": str(folder)} | {k.replace("__", "."): v for k, v in changed.items()}
+    return GameTrainer(nested(values))
+
+
+def test_a_run_improves_on_the_untrained_network_and_says_so(tmp_path: Path) -> None:
+    """A short real run: tic-tac-toe is learned in seconds."""
+    settings = {
+        "net__hidden": "[64, 64]", "search__simulations": 16, "acting__games": 128, "acting__chunk": 128,
+        "acting__slots": 64, "learning__window": 4000, "learning__reuse": 4, "learning__first": 300,
+        "learning__batch_size": 128, "arena__every": 12, "arena__cap": 200, "arena__simulations": 8,
+        "arena__anchors": "[random, untrained]", "trainer__iterations": 12, "trainer__save_freq": 12,
+    }  # fmt: skip
+    result = trainer(tmp_path / "run", **settings).train()
+    assert result.promoted and result.champion == "iteration 12"
+    judgement = result.judgements[-1]
+    assert judgement.decision.difference is not None and judgement.decision.difference.low > 0
+    assert judgement.scores["random"].mean > 0.7
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["learn/value/squared_error"] < 0.8 * rows[1]["learn/value/squared_error"]
+
+
+def test_learning_on_fixed_positions_lowers_the_loss(tmp_path: Path) -> None:
+    run = trainer(tmp_path / "run", learning__symmetries=False, net__hidden="[64, 64]", learning__lr=0.01)
+    rng = np.random.default_rng(0)
+    observations = rng.random((64, *run.game.observation_shape), dtype=np.float32)
+    policy = np.eye(9, dtype=np.float32)[rng.integers(0, 9, 64)]
+    rows = {"observations": observations, "legal": np.ones((64, 9), bool), "policy": policy}
+    run.replay.append({**rows, "value": np.sign(observations[:, 0].reshape(64, -1)[:, 0] - 0.5),
+                       "weight": np.ones(64, np.float32)})  # fmt: skip
+    first = run._learn(32)
+    for _ in range(60):
+        last = run._learn(32)
+    assert last["learn/policy/cross_entropy"] < 0.5 * first["learn/policy/cross_entropy"]
+    assert last["learn/value/squared_error"] < 0.5 * first["learn/value/squared_error"]
+
+
+def test_the_average_follows_the_weights(tmp_path: Path) -> None:
+    run = trainer(tmp_path / "run", learning__ema=0.9)
+    with torch.no_grad():
+        for parameter in run.net.parameters():
+            parameter.fill_(1.0)
+    run.learner.groups["net"].steps = 10_000
+    before = {name: tensor.clone() for name, tensor in run.averaged.items()}
+    run._average()
+    for name, tensor in run.net.state_dict().items():
+        assert torch.allclose(run.averaged[name], 0.9 * before[name] + 0.1 * tensor)
+
+
+def test_a_rejected_candidate_is_rolled_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With after_rejection=incumbent the network is the incumbent's again, weight for weight."""
+    rejected = Judgement(2, "untrained", Decision(False, ("not stronger",)), {"untrained": Score(0, 1, 1)})
+    monkeypatch.setattr("troupe.systems.selfplay.judging.Judge.judge", lambda *_, **__: rejected)
+    for policy, is_back in (("incumbent", True), ("candidate", False)):
+        run = trainer(
+            tmp_path / policy, arena__after_rejection=policy, trainer__iterations=2, arena__anchors="[random]"
+        )
+        start = {name: tensor.clone() for name, tensor in run.start.items()}
+        result = run.train()
+        same = all(torch.equal(run.net.state_dict()[name], start[name]) for name in start)
+        assert same == is_back and not result.promoted and result.champion == "untrained"
+        assert all(torch.equal(run.averaged[name], start[name]) for name in start) == is_back
+
+
+def test_a_promoted_network_is_what_is_deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    promoted = Judgement(2, "untrained", Decision(True, ("improved",)), {"untrained": Score(2, 0, 0)})
+    monkeypatch.setattr("troupe.systems.selfplay.judging.Judge.judge", lambda *_, **__: promoted)
+    run = trainer(tmp_path / "run", trainer__iterations=2)
+    assert run.train().champion == "iteration 2"
+    shown = {}
+    for which in ("champion", "averaged", "untrained"):
+        player = load_player(tmp_path / "run", which=which)
+        shown[which] = {child.label: child.prior for child in think(player, [], width=9).tree.children}
+    run.net.load_state_dict(run.averaged)
+    logits, _ = run.net.eval()(torch.from_numpy(run.game.observe(run.game.initial(1))))
+    expected = torch.softmax(logits[0].double(), 0).tolist()
+    for label, prior in shown["champion"].items():
+        assert prior == pytest.approx(expected[int(label)], abs=1e-5)
+    assert shown["champion"] == shown["averaged"] != shown["untrained"]
+
+
+def test_symmetries_turn_observation_mask_and_policy_together(tmp_path: Path) -> None:
+    run = trainer(tmp_path / "run")
+    state = run.game.initial(1)
+    state, *_ = run.game.step(state, np.array([1]))  # a stone at the top, in the middle
+    rows = {
+        "observations": run.game.observe(state), "legal": run.game.legal(state),
+        "policy": np.arange(9, dtype=np.float32)[None], "value": np.ones(1, np.float32),
+    }  # fmt: skip
+    seen = set()
+    for k in range(len(run.symmetries)):
+        turned = transformed(rows, run.symmetries, np.array([k]))
+        (stone,) = np.flatnonzero(~turned["legal"][0])
+        assert turned["observations"].reshape(-1, 9)[:, stone].sum() == 1 and turned["policy"][0, stone] == 1
+        seen.add(int(stone))
+    assert seen == {1, 3, 5, 7}
+
+
+def test_another_config_is_another_run(tmp_path: Path) -> None:
+    trainer(tmp_path / "run", trainer__iterations=1).train()
+    with pytest.raises(StorageError, match=r"was begun with learning\.lr"):
+        trainer(tmp_path / "run", trainer__iterations=1, learning__lr=0.5).train()
+    with pytest.raises(StorageError, match=r"trainer\.resume=auto"):
+        trainer(tmp_path / "run", trainer__iterations=1, trainer__resume="never").train()
+
+
+def test_a_torn_buffer_stops_the_run_with_its_checkpoint_named(tmp_path: Path) -> None:
+    from troupe.stores.checkpoints import CheckpointStore
+
+    run = trainer(tmp_path / "run", trainer__iterations=2)
+    run.train()
+    store = CheckpointStore(tmp_path / "run", metric="arena/elo")
+    checkpoint = store.load("latest")
+    checkpoint.state["replay"]["columns"]["value"][0] = np.nan
+    store.save(checkpoint.step, checkpoint.tensors, checkpoint.state, checkpoint.metrics)
+    with pytest.raises(StorageError, match="checkpoint_2: the stored replay window has a value that is not finite"):
+        trainer(tmp_path / "run", trainer__iterations=2).train()
+
+
+class Three:
+    players, actions, observation_shape = 3, 2, (1,)
+
+    def initial(self) -> int:
+        return 0
+
+    def legal(self, state: int) -> list[int]:
+        return [0, 1]
+
+    def step(self, state: int, action: int) -> tuple[int, float, bool, int]:
+        return state, 0.0, True, 0
+
+    def observe(self, state: int) -> np.ndarray:
+        return np.zeros(1, np.float32)
+
+
+class Naming(Three):
+    players, actions = 2, None  # type: ignore[assignment]
+
+
+class Solo(Three):
+    players = 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"game": "tiktaktoe"}, "did you mean 'tictactoe'"),
+        ({"game": f"{__name__}:Three"}, "has 3 players"),
+        ({"game": f"{__name__}:Solo"}, "has 1 players"),
+        ({"game": f"{__name__}:Naming"}, "actions=None"),
+        ({"game": "no_such_module:Game"}, "no module"),
+        ({"net.kind": "mlp", "game": f"{__name__}:Absent"}, "has no class 'Absent'"),
+        ({"arena.anchors": "[stockfish]"}, "write random, untrained, champions or minimax:DEPTH"),
+        ({"learning.first": 500}, "learning would never begin"),
+        ({"search.algorithm": "puct"}, "search.considered"),
+        ({"game.args": {"boards": 2}}, "no option 'boards'"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
+    values = TINY | {"trainer.default_local_dir": str(tmp_path / "run")} | changed
+    with pytest.raises(ConfigError) as refused:
+        GameTrainer(nested(values))
+    assert said in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_that_cannot_read_the_game_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="kind 'conv' takes observations"):
+        GameTrainer(nested({**TINY, "game": "pig", "net.kind": "conv", "net.hidden": "[16]"}))

@@ -1,0 +1,118 @@
+"""The settings of document 001's interface: the keys of `mcts` and of `SelfPlayTrainer`'s config; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError
+
+from troupe.config import Frozen
+from troupe.errors import ConfigError, did_you_mean
+from troupe.models.config import PolicyValueConfig
+from troupe.search.config import SearchConfig
+
+__all__ = ["MCTS_KEYS", "TrainerSettings", "search_config", "trainer_settings"]
+
+Model = TypeVar("Model", bound=Frozen)
+
+MCTS_KEYS: dict[str, str] = {
+    "algorithm": "algorithm",
+    "num_simulations": "simulations",
+    "c_puct": "c_puct",
+    "dirichlet_alpha": "dirichlet_alpha",
+    "dirichlet_epsilon": "dirichlet_epsilon",
+    "temperature": "temperature",
+    "temperature_init": "temperature",
+    "temperature_threshold": "temperature_moves",
+    "temperature_final": "final_temperature",
+    "num_parallel": "leaves",
+    "considered": "considered",
+    "discount": "discount",
+}
+"""Keys of `mcts` and the fields of `SearchConfig` that they set. `virtual_loss` is read beside them."""
+
+_DEFAULTS: dict[str, Any] = {"algorithm": "puct", "simulations": 100}
+_GUMBEL = ("considered",)
+_PUCT = ("c_puct", "dirichlet_alpha", "dirichlet_epsilon", "temperature", "temperature_moves", "final_temperature")
+
+
+def search_config(mcts: Mapping[str, Any] | None) -> SearchConfig:
+    """A search from the documented keys; PUCT with 100 simulations by default.
+
+    `num_parallel` leaves of a tree are under way at once, each of which counts as one loss: that is `virtual_loss=1`,
+    the only one there is. Raises ConfigError for an unknown key, a wrong value, or a key of the other algorithm.
+    """
+    given = dict(mcts or {})
+    if given.pop("virtual_loss", 1) != 1:
+        raise ConfigError("mcts.virtual_loss: a leaf under way counts as one loss here; write 1, and set num_parallel")
+    for key in given:
+        if key not in MCTS_KEYS:
+            raise ConfigError(f"mcts.{key}: unknown key{did_you_mean(key, [*MCTS_KEYS, 'virtual_loss'])}")
+    values = {**_DEFAULTS, **{MCTS_KEYS[key]: value for key, value in given.items()}}
+    idle = _PUCT if values["algorithm"] == "gumbel" else _GUMBEL
+    for key in given:
+        if MCTS_KEYS[key] in idle:
+            raise ConfigError(f"mcts.{key} is not read with algorithm={values['algorithm']!r}; leave it out")
+    if "temperature_moves" not in values and "final_temperature" in values:
+        raise ConfigError("mcts.temperature_final is not read without temperature_threshold; write both")
+    return _built(SearchConfig, values, "mcts")
+
+
+class TrainerSettings(Frozen):
+    """What `SelfPlayTrainer` is configured by; the first five keys are document 001's."""
+
+    games_per_iteration: int = Field(1000, ge=1)
+    """Episodes per iteration."""
+    batch_size: int = Field(64, ge=1)
+    """Examples of each kind per optimiser step."""
+    parallel_batch_size: int = Field(32, ge=1)
+    """Episodes that run concurrently and share the evaluator's batch."""
+    max_buffer_size: int = Field(10_000, ge=1)
+    """Newest episodes that are kept and learned from."""
+    mcts: dict[str, Any] = Field(default_factory=dict)
+    """The search (see `MCTS_KEYS`)."""
+    seed: int = Field(0, ge=0)
+    """Seeds networks, searches, tasks and minibatches."""
+    max_steps: int = Field(50, ge=1)
+    """Actions per episode at most."""
+    timeout: float = Field(60.0, gt=0)
+    """Seconds per episode at most."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Of AdamW."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """Decoupled weight decay."""
+    epochs: int = Field(1, ge=1)
+    """Passes over the examples per iteration."""
+    success_weight: float = Field(1.0, ge=0)
+    """Weight of examples to imitate, and of values."""
+    failure_weight: float = Field(0.3, ge=0)
+    """Weight of the actions of failed attempts, which become less likely."""
+    eval_games: int = Field(100, ge=1)
+    """Held-out tasks on which a candidate meets the incumbent after each iteration."""
+    confidence: float = Field(0.95, gt=0, lt=1)
+    """Of the gate's interval: a candidate is promoted where all of it lies above no difference."""
+    net: PolicyValueConfig = PolicyValueConfig(kind="mlp")
+    """The networks that are built where no agents are given, one per family of worlds."""
+    keep_last: int = Field(2, ge=1)
+    """Checkpoints kept besides the best."""
+
+
+def trainer_settings(config: Mapping[str, Any] | None) -> TrainerSettings:
+    """Raises ConfigError, in one sentence, for an unknown key or a wrong value; `mcts` included."""
+    given = dict(config or {})
+    for key in given:
+        if key not in TrainerSettings.model_fields:
+            raise ConfigError(f"config.{key}: unknown key{did_you_mean(key, TrainerSettings.model_fields)}")
+    settings = _built(TrainerSettings, given, "config")
+    search_config(settings.mcts)
+    return settings
+
+
+def _built(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([where, *map(str, first["loc"])])
+        raise ConfigError(f"{place} is {first['input']!r}: {first['msg'].lower()}") from error
