@@ -4,10 +4,12 @@
     python benchmarks/connect_four.py --positions 500 --run runs/connect_four --simulations 100 --untrained
 
 Positions are those of uniformly random play, in three sets by the number of stones: `begin` 8 to 12, `middle` 14 to 20,
-`end` 24 to 30. A move keeps the value if the position is worth as much after it as before: a win stays a win, a draw a
-draw. `all` counts every position, as AlphaZero.jl's benchmark does; `strict` only those in which some legal move is
-wrong. Every table holds a random player, because many positions forgive much, and plain searches, because an untrained
-network under the same search is already strong late in the game.
+`end` 24 to 30. Where either player could complete four at once they are left out (`--loud` keeps them): random play
+leaves such threats in most positions, and a search of two moves answers them. A move keeps the value if the position is
+worth as much after it as before: a win stays a win, a draw a draw. `all` counts every position, as AlphaZero.jl's
+benchmark does; `strict` only those in which some legal move is wrong. Every table holds a random player, because many
+positions forgive much, and plain searches, because an untrained network under the same search is already strong late in
+the game.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from connect_four_solver import Solver, finished, legal_columns, play
+from connect_four_solver import Solver, finished, legal_columns, play, quiet
 
 from troupe.errors import DataError
 from troupe.maths.statistics import Interval, wilson
@@ -67,10 +69,11 @@ class Kept:
     strict: Interval | None
 
 
-def positions(generator: np.random.Generator, stones: Sequence[int], n: int) -> list[Board]:
+def positions(generator: np.random.Generator, stones: Sequence[int], n: int, *, loud: bool = False) -> list[Board]:
     """n positions of uniformly random legal play, each of a number of stones drawn from `stones`.
 
-    Finished games are dropped, and of equal or mirrored positions all but the first. Raises DataError where a thousand
+    Finished games are dropped, of equal or mirrored positions all but the first, and unless `loud` those in which
+    someone could complete four at once. Raises DataError where a thousand
     games for each position asked for do not give that many.
     """
     found: dict[Board, Board] = {}
@@ -78,7 +81,7 @@ def positions(generator: np.random.Generator, stones: Sequence[int], n: int) -> 
         if len(found) == n:
             break
         board = _playout(generator, int(generator.choice(stones)))
-        if board is not None:
+        if board is not None and (loud or quiet(*board)):
             found.setdefault(min(board, _mirrored(board)), board)
     if len(found) < n:
         raise DataError(
@@ -87,11 +90,13 @@ def positions(generator: np.random.Generator, stones: Sequence[int], n: int) -> 
     return list(found.values())
 
 
-def labelled_sets(generator: np.random.Generator, n: int, solver: Solver) -> dict[str, list[Labelled]]:
+def labelled_sets(
+    generator: np.random.Generator, n: int, solver: Solver, *, loud: bool = False
+) -> dict[str, list[Labelled]]:
     """A set for each stage, of n positions, or a fifth for `begin`, with the values of their moves."""
     sets = {}
     for stage, stones in STAGES.items():
-        boards = positions(generator, stones, max(1, n // FEWER.get(stage, 1)))
+        boards = positions(generator, stones, max(1, n // FEWER.get(stage, 1)), loud=loud)
         sets[stage] = [Labelled(board, solver.move_values(*board)) for board in boards]
     return sets
 
@@ -128,9 +133,10 @@ def run_player(folder: Path, simulations: int, untrained: bool = False) -> Playe
 def main(arguments: Sequence[str] | None = None) -> None:
     chosen = _arguments(arguments)
     began = time.perf_counter()
-    sets = labelled_sets(np.random.default_rng([chosen.seed, 0]), chosen.positions, Solver())
+    sets = labelled_sets(np.random.default_rng([chosen.seed, 0]), chosen.positions, Solver(), loud=chosen.loud)
     counts = ", ".join(f"{name} {len(s)} ({sum(p.strict for p in s)} strict)" for name, s in sets.items())
-    print(f"positions of random play, seed {chosen.seed}: {counts}; labelled in {time.perf_counter() - began:.1f} s\n")
+    print(f"{'all' if chosen.loud else 'quiet'} positions of random play, seed {chosen.seed}: {counts}")
+    print(f"labelled in {time.perf_counter() - began:.1f} s\n")
     print("moves that keep the value, % [95 % interval]")
     print(f"{'player':34}" + "".join(f"{f'{name} {kind}':>20}" for name in sets for kind in ("all", "strict")))
     for name, make in _players(chosen).items():
@@ -146,6 +152,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--positions", type=int, default=500, help="of each set; `begin` has a fifth")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--loud", action="store_true", help="keep positions in which four could be completed at once")
     parser.add_argument("--depths", type=int, nargs="*", default=[2, 4, 5], help="of the minimax players")
     parser.add_argument("--run", type=Path, nargs="*", default=[], help="folders of runs whose players are scored")
     parser.add_argument("--simulations", type=int, nargs="+", default=[100], help="of the runs' players")
@@ -199,7 +206,7 @@ def _playout(generator: np.random.Generator, stones: int) -> Board | None:
         legal = legal_columns(own, other)
         if not legal:
             return None
-        moved = play(own, other, int(generator.choice(legal)))
+        moved = play(own, other, legal[int(generator.integers(len(legal)))])
         if finished(moved):
             return None
         own, other = other, moved

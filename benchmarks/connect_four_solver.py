@@ -197,6 +197,13 @@ def finished(stones: int) -> bool:
     return bool(_has_four(np.uint64(stones)))
 
 
+def quiet(own: int, other: int) -> bool:
+    """Whether neither player could complete four with the next stone."""
+    squares = _winning_squares(np.uint64(own)) | _winning_squares(np.uint64(other))
+    full = np.uint64(own | other)
+    return not squares & (full + BOTTOM) & ~full
+
+
 def check(own: int, other: int) -> None:
     """Raises DataError unless the words are a position in which a move is due."""
     where = f"the position (own={own:#x}, other={other:#x})"

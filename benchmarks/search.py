@@ -6,8 +6,9 @@
 `tree`: uniform priors and values 0 from the empty board, so that the search alone is timed. All sides select by the
 same rule, and the command fails unless their root visit counts are the same but for order. `network`: the default
 network on 64 random openings, no cache, every evaluation made; "search" is the share of CPU time outside the evaluator,
-"ours" the share outside the network's own run, "as peer" in how many positions the root visits are those of OpenSpiel.
-`games`: whole games of self-play as training plays them, the untrained network, noise, up to 4 random opening moves.
+"ours" the share outside the network's own run. Our evaluator shows the network canonical positions, one for each mirror
+pair; the peers' do not, so the root visits are compared without that. `games`: whole games of self-play as training
+plays them, the untrained network, noise, up to 4 random opening moves.
 
 The process pins itself to one core and counts its own CPU time, whichever thread spends it. A side searches all its
 positions once before anything is timed, so that compilers are done, then for `--seconds` or once in each round; the
@@ -231,6 +232,13 @@ def random_openings(size: int) -> list[list[int]]:
     return [generator.integers(0, 7, generator.integers(0, OPENING + 1)).tolist() for _ in range(size)]
 
 
+def uncanonical() -> Any:
+    """The array game whose positions a network is shown as they are."""
+    game: Any = make_batch_game("connect_four")
+    game.canonical = None
+    return game
+
+
 def default_network() -> PolicyValueNet:
     return policy_value_net(PolicyValueConfig(), (2, 6, 7), 7, seed=0)
 
@@ -293,7 +301,9 @@ def network(budget: int, seconds: float, rounds: int) -> None:
     makers[MCTX_GUMBEL] = lambda: peers.mctx_arm(positions, budget, net, gumbel=True)
     arms = prepared(makers)
     rates, counts = measured(arms, seconds, rounds)
-    table(f"network, {budget} per move, B={BATCH}", arms, rates, PEERS, notes(meters, counts))
+    table(f"network, {budget} per move, B={BATCH}", arms, rates, PEERS, shares(meters))
+    for peer in (name for name in (OPENSPIEL, MCTX) if name in counts):
+        print(f"  root visits as those of {peer}: {agreement(net, positions, budget, counts[peer])}")
     like = [name for name in meters if name != GUMBEL]
     fp32, mctx = [name for name in like if name.endswith("fp32")], [MCTX, MCTX_GUMBEL]
     for ones, others, least in ((like, [OPENSPIEL], 8), (like, mctx, 1.5), (fp32, [OPENSPIEL], 4), (fp32, mctx, 0.95)):
@@ -302,14 +312,17 @@ def network(budget: int, seconds: float, rounds: int) -> None:
         target(f"{fastest}, share of the search", meters[fastest].share[0], 0.1, at_most=True)
 
 
-def notes(meters: Mapping[str, Metered], counts: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """Shares of CPU time, and in how many positions the visits are those of OpenSpiel."""
+def shares(meters: Mapping[str, Metered]) -> dict[str, str]:
+    """Of CPU time, as columns of a table."""
     found = {name: "".join(f"{share:8.1%}" for share in meter.share) for name, meter in meters.items()}
-    judge = counts.get(OPENSPIEL)
-    for name in [] if judge is None else [name for name in counts if "gumbel" not in name]:
-        equal = int((counts[name][: len(judge)] == judge).all(axis=1).sum())
-        found[name] = f"{found.get(name, ''):16}{f'{equal} of {len(judge)}':>12}"
-    return {"": f"{'search':>8}{'ours':>8}{'as peer':>12}", **found}
+    return {"": f"{'search':>8}{'ours':>8}", **found}
+
+
+def agreement(net: PolicyValueNet, positions: peers.Moves, budget: int, visits: np.ndarray) -> str:
+    """In how many positions we visit exactly as often as a peer did, each side in fp32 and at its own batch size."""
+    evaluator = NetworkEvaluator(net, runtime="torch", precision="fp32", cache=0)
+    ours = our_arm(uncanonical(), puct(budget), evaluator, len(visits), positions[: len(visits)])()
+    return f"{int((ours == visits).all(axis=1).sum())} of {len(visits)}"
 
 
 def games(number: int, rounds: int) -> None:

@@ -3,8 +3,9 @@
     python benchmarks/tictactoe.py                      # trains the preset (about a CPU-minute), then asks
     python benchmarks/tictactoe.py --run runs/tictactoe
 
-An exhaustive opponent tries every move everywhere, with both colours, against the raw policy (1 simulation) and the search.
-Beside it the stricter figure: in how many of the 4,520 reachable positions does the player keep the game's value?
+An exhaustive opponent tries every move everywhere, with both colours, against almost the raw policy (1 simulation) and
+the search. Beside it the stricter figure: in how many of the 4,520 reachable positions does the player keep the game's
+value?
 """
 
 from __future__ import annotations

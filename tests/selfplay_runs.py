@@ -23,6 +23,14 @@ TINY = {
 }  # fmt: skip
 """The smallest run that does everything: four iterations of two chunks, two judgements, four checkpoints."""
 
+LEARNING = {
+    "net.hidden": "[64, 64]", "search.simulations": 16, "acting.games": 128, "acting.chunk": 128, "acting.slots": 64,
+    "learning.window": 4000, "learning.reuse": 4, "learning.first": 300, "learning.batch_size": 128,
+    "arena.every": 12, "arena.cap": 200, "arena.anchors": "[random, untrained]",
+    "trainer.iterations": 12, "trainer.save_freq": 12,
+}  # fmt: skip
+"""What TINY needs to become better than the network that it began with, in a few seconds."""
+
 
 def command(folder: Path, **changed: Any) -> list[str]:
     """A whole command line; `__` in a name stands for the dot."""

@@ -40,7 +40,7 @@ def test_the_task_shown_is_one() -> None:
     assert Task.from_dict(record).to_dict() == record
 
 
-@pytest.mark.parametrize("page", ["index.md", "extending.md", "guides/workflow-rl.md"])
+@pytest.mark.parametrize("page", ["index.md", "extending.md", "guides/workflow-rl.md", "guides/self-play.md"])
 def test_the_code_shown_runs(page: str, tmp_path: Path) -> None:
     for number, code in enumerate(blocks(page, "python")):
         script = tmp_path / f"block_{number}.py"

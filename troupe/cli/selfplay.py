@@ -55,7 +55,8 @@ def train_selfplay(arguments: argparse.Namespace) -> int:
 
     report = finish(trainer, result, time.monotonic() - began, time.process_time() - cpu)
     _show(console, result)
-    console.print(f"report: {report}   run folder: {result.folder}   weights: {result.parameter_hash[:16]}")
+    last = f"report: {report}   run folder: {result.folder}   weights: {result.parameter_hash[:16]}"
+    console.print(last, soft_wrap=True)
     return 0 if result.promoted else 3
 
 
@@ -88,7 +89,8 @@ def _show(console: Any, result: SelfPlayResult) -> None:
         table.add_row(name, f"{rating.mean:+.0f}", f"[{rating.low:+.0f}, {rating.high:+.0f}]", str(rating.n))
     console.print(table)
     for judgement in result.judgements:
-        console.print(f"iteration {judgement.iteration} against {judgement.incumbent}: {judgement.decision.reasons[0]}")
+        verdict = f"iteration {judgement.iteration} against {judgement.incumbent}: {judgement.decision.reasons[0]}"
+        console.print(verdict, soft_wrap=True)
     if result.promoted:
         console.print(f"[bold]Champion: {result.champion}[/bold]")
     else:
@@ -115,7 +117,6 @@ def _think(console: Any, player: TrainedPlayer, moves: str, svg: str | None) -> 
     from troupe.systems.selfplay.thinking import think
 
     found = think(player, [_number(word) for word in moves.replace(",", " ").split()])
-    console.print(f"{found.board}\n", markup=False)
     console.print(tree_text(found.tree), markup=False, soft_wrap=True)
     console.print(f"value {found.value:+.3f} for the player to move; it would play {found.action}")
     if svg is not None:

@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,30 +16,42 @@ import numpy as np
 from troupe.errors import ConfigError, DataError, MissingExtra
 from troupe.protocols import Game
 
-__all__ = ["PettingZooGame", "from_pettingzoo", "to_pettingzoo"]
+__all__ = ["PettingZooGame", "Played", "from_pettingzoo", "to_pettingzoo"]
 
 PROBE = 200
-"""Moves of the trial game that looks for chance and for copies that are not independent."""
+"""Moves of the trial game that looks for chance and for resets that leave something behind."""
 
 
 def from_pettingzoo(env_factory: Callable[[], Any]) -> PettingZooGame:
     """A `Game` over an AEC environment of two agents with an action mask. `env_factory` makes one, without a window.
 
     Raises ConfigError where there are not two agents, their spaces differ, actions are not Discrete, no mask says which
-    are legal, chance takes part, or a deep copy is not independent of its original; MissingExtra without pettingzoo.
+    are legal, chance takes part, or a reset leaves something of the game before; MissingExtra without pettingzoo.
     """
     _aec_env("from_pettingzoo")
     return PettingZooGame(env_factory)
 
 
-class PettingZooGame:
-    """A `Game` whose states are environments that nobody steps any more.
+@dataclass(frozen=True, slots=True, eq=False)
+class Played:
+    """A state: the actions that lead to it, and what the environment then showed."""
 
-    A move steps a deep copy, so that a state stays what it was: replaying a game from its beginning would cost as many
-    steps as it has moves. One trial game checks that copies are independent and that two seeds give the same game.
-    What a check cannot see is hidden information: an environment must show a player everything that matters.
-    Environments copy slowly, some ten thousand times more slowly than an integer; train on games of your own.
-    Rewards must be zero-sum, and both agents must end together: DataError otherwise.
+    actions: tuple[int, ...]
+    player: int  # whose turn it is
+    legal: tuple[int, ...]
+    seen: np.ndarray  # float32 `observation_shape`, by the player whose turn it is
+    done: bool
+
+
+class PettingZooGame:
+    """A `Game` whose states are the actions played so far, which one environment replays.
+
+    Copies of the environment would be faster, but are not sound: many, PettingZoo's own Connect Four among them, answer
+    a deep copy with a new one in its initial state (EzPickle). A step that goes on from the last one costs one step of
+    the environment, any other as many as the state has actions. One trial game, played after two resets with different
+    seeds, must show the same twice. What no trial can see is hidden information: an environment must show a player
+    everything that matters. Rewards must be zero-sum and both agents end together: DataError otherwise.
+    One thread at a time may step a game.
     """
 
     players = 2
@@ -59,75 +71,94 @@ class PettingZooGame:
         self.agents = (env.agent_selection, next(a for a in agents if a != env.agent_selection))
         self.actions = int(spaces[0].n)
         self.observation_shape: tuple[int, ...] = shapes[0]
-        self._first = env
-        self._mask(env)
-        other = env_factory()
-        other.reset(seed=1)
-        self._try(env, other)
+        self._env = env
+        self._at: tuple[int, ...] = ()
+        self._first = self._look(())
+        self._try()
 
-    def initial(self) -> Any:
+    def initial(self) -> Played:
         return self._first
 
-    def legal(self, state: Any) -> Sequence[int]:
-        return () if self._ended(state) else np.flatnonzero(self._mask(state)).tolist()
+    def legal(self, state: Played) -> Sequence[int]:
+        return state.legal
 
-    def step(self, state: Any, action: int) -> tuple[Any, float, bool, int]:
+    def step(self, state: Played, action: int) -> tuple[Played, float, bool, int]:
         """Raises DataError for an illegal action."""
-        if action not in self.legal(state):
-            raise DataError(f"{self.name}.step: action {action} is not legal, {list(self.legal(state))} are")
-        mover = self.agents[self.to_play(state)]
-        following = copy.deepcopy(state)
-        following.step(int(action))
-        rewards = [float(following.rewards[agent]) for agent in self.agents]
+        if action not in state.legal:
+            raise DataError(f"{self.name}.step: action {action} is not legal, {list(state.legal)} are")
+        self._bring(state.actions)
+        following = self._play(int(action))
+        rewards = [float(self._env.rewards[agent]) for agent in self.agents]
         if abs(sum(rewards)) > 1e-9:
             raise DataError(f"{self.name} paid {rewards} for action {action}: from_pettingzoo takes zero-sum games")
-        done = self._ended(following)
-        return following, float(following.rewards[mover]), done, self.to_play(following)
+        return following, rewards[state.player], following.done, following.player
 
-    def to_play(self, state: Any) -> int:
-        return self.agents.index(state.agent_selection)
+    def to_play(self, state: Played) -> int:
+        return state.player
 
-    def observe(self, state: Any) -> np.ndarray:
+    def observe(self, state: Played) -> np.ndarray:
         """float32 `observation_shape`: what the environment shows the agent to move."""
-        seen = state.observe(state.agent_selection)
-        return np.array(seen["observation"] if isinstance(seen, dict) else seen, np.float32)
+        return state.seen
 
-    def key(self, state: Any) -> tuple[int, bytes, tuple[int, ...]]:
+    def key(self, state: Played) -> tuple[int, bytes, tuple[int, ...]]:
         """The player to move, what it sees, and what it may do."""
-        return self.to_play(state), self.observe(state).tobytes(), tuple(self.legal(state))
+        return state.player, state.seen.tobytes(), state.legal
 
-    def _mask(self, state: Any) -> np.ndarray:
-        agent = state.agent_selection
-        seen = state.observe(agent)
-        for place in (seen, state.infos[agent]):
-            if isinstance(place, dict) and "action_mask" in place:
-                return np.asarray(place["action_mask"])
-        raise ConfigError(
-            f"{self.name} has no action_mask, neither in observations nor in infos: a search must know what is legal"
-        )
+    def _bring(self, actions: tuple[int, ...]) -> None:
+        """The environment to the state after these actions."""
+        if actions[: len(self._at)] != self._at:
+            self._restart(0)
+        for action in actions[len(self._at) :]:
+            self._advance(action)
 
-    def _ended(self, state: Any) -> bool:
-        over = [state.terminations.get(a, True) or state.truncations.get(a, True) for a in self.agents]
+    def _play(self, action: int) -> Played:
+        self._advance(action)
+        return self._look(self._at)
+
+    def _advance(self, action: int) -> None:
+        self._env.step(action)
+        self._at = (*self._at, action)
+
+    def _restart(self, seed: int) -> None:
+        self._env.reset(seed=seed)
+        self._at = ()
+
+    def _look(self, actions: tuple[int, ...]) -> Played:
+        """What the environment shows now."""
+        agent, done = self._env.agent_selection, self._ended()
+        shown = self._env.observe(agent)
+        mask = _mask(shown, self._env.infos.get(agent, {}))
+        if mask is None:
+            raise ConfigError(
+                f"{self.name} has no action_mask, in observations or infos: a search must know what is legal"
+            )
+        seen = np.array(shown["observation"] if isinstance(shown, dict) else shown, np.float32)
+        legal = () if done else tuple(np.flatnonzero(mask).tolist())
+        return Played(actions, self.agents.index(agent), legal, seen, done)
+
+    def _ended(self) -> bool:
+        env = self._env
+        over = [env.terminations.get(a, True) or env.truncations.get(a, True) for a in self.agents]
         if over[0] != over[1]:
             raise DataError(f"{self.name} ended for one agent and goes on for the other: a game here ends for both")
         return over[0]
 
-    def _try(self, state: Any, twin: Any) -> None:
-        """Plays the same moves from both; the states left behind must stay as they were, the new ones must agree."""
-        for move in range(PROBE):
-            before = self.key(state)
-            if self.key(twin) != before:
-                raise ConfigError(
-                    f"{self.name} depends on its seed after {move} moves: chance must be a Game's `chance`"
-                )
-            if self._ended(state):
-                return
+    def _try(self) -> None:
+        """Plays the same moves twice from the same environment; both games must show the same."""
+        shown = [self._first]
+        while not shown[-1].done and len(shown) < PROBE:
             # Scattered over the legal actions, as the first of each would leave most of the game unseen.
-            action = before[2][move * 7 % len(before[2])]
-            following, twin = self.step(state, action)[0], self.step(twin, action)[0]
-            if self.key(state) != before:
-                raise ConfigError(f"{self.name}: stepping a deep copy changed its original; give it a __deepcopy__")
-            state = following
+            legal = shown[-1].legal
+            shown.append(self.step(shown[-1], legal[len(shown) * 7 % len(legal)])[0])
+        self._restart(1)
+        for move, first in enumerate(shown):
+            second = self._play(first.actions[-1]) if move else self._look(())
+            if self.key(second) != self.key(first):
+                raise ConfigError(
+                    f"{self.name} shows something else after a second reset and {move} moves: reset must undo "
+                    "everything, and chance must be a Game's `chance`"
+                )
+        self._restart(0)
 
 
 def to_pettingzoo(game: Game, name: str | None = None) -> Any:
@@ -232,6 +263,13 @@ class _Turns:
         while chance is not None and not self._done and (outcomes := chance(self._position)):
             shares = np.array([probability for _, probability in outcomes])
             self._move(outcomes[int(self._generator.choice(len(outcomes), p=shares / shares.sum()))][0])
+
+
+def _mask(shown: Any, info: Any) -> np.ndarray | None:
+    for place in (shown, info):
+        if isinstance(place, dict) and "action_mask" in place:
+            return np.asarray(place["action_mask"])
+    return None
 
 
 def _shape(space: Any) -> tuple[int, ...]:

@@ -69,9 +69,9 @@ def trace_of(
     """The tree of one slot as a record: counts, Q and priors of the root's actions, and what was evaluated below.
 
     `tree_depth` is the number of actions on the longest path; `value_estimates` are the evaluator's, each as the player
-    to move in that state sees it. `roots` is `search.roots([slot])` where it was asked for before: asking again may draw
-    again. `selected` (default: what the search would play) names the action chosen. Raises DataError for a slot whose
-    root was never evaluated.
+    to move in that state sees it. `roots` is `search.roots([slot])` where it was asked for before: asking again may
+    draw again. `selected` (default: what the search would play) names the action chosen. Raises DataError for a slot
+    whose root was never evaluated.
     """
     tree, world, at = search.tree, search.world, np.array([slot])
     if tree.kind[slot, 0] != DECISION:
@@ -118,20 +118,27 @@ class _Caller:
 
 
 class _Streams:
-    """A generator of its own for each row, in the place of one for all: what a search draws does not depend on who
-    shares its wave, nor on how wide the widest of them is."""
+    """A generator of its own for each row, in the place of one for all, and as many draws as its own game takes: what a
+    search draws does not depend on who shares its wave, nor on how wide the widest of them is."""
 
     def __init__(self) -> None:
         self.rows: list[np.random.Generator] = []
+        self.widths: list[int] = []
 
     def gumbel(self, size: tuple[int, int]) -> np.ndarray:
-        return np.stack([row.gumbel(size=size[1]) for row in self.rows])
+        return self._filled(size, lambda row, n: row.gumbel(size=n))
 
     def standard_gamma(self, alpha: float, size: tuple[int, int]) -> np.ndarray:
-        return np.stack([row.standard_gamma(alpha, size[1]) for row in self.rows])
+        return self._filled(size, lambda row, n: row.standard_gamma(alpha, n))
 
     def random(self, size: int) -> np.ndarray:
         return np.array([row.random() for row in self.rows])
+
+    def _filled(self, size: tuple[int, int], draw: Callable[[np.random.Generator, int], np.ndarray]) -> np.ndarray:
+        out = np.zeros(size)
+        for place, row, width in zip(out, self.rows, self.widths, strict=True):
+            place[:width] = draw(row, width)
+        return out
 
 
 class Ticker:
@@ -169,7 +176,7 @@ class Ticker:
         self._waiting: deque[_Caller] = deque()
         self._live: dict[int, _Caller] = {}
         self._free = list(range(slots))[::-1]
-        self._streams_of: dict[int, np.random.Generator] = {}  # by slot, kept until the slot is placed anew
+        self._held: dict[int, _Caller] = {}  # by slot, its last caller, who may have gone while its wave is in flight
         self._task: asyncio.Task[None] | None = None
         self._judging: asyncio.Task[Any] | None = None
         self._judged: set[_Caller] = set()
@@ -258,7 +265,7 @@ class Ticker:
             self._search = self._made(caller.game)
         world = cast(PythonWorld, self._search.world)
         world.assign(slot, caller.game)
-        self._streams_of[slot] = caller.generator
+        self._held[slot] = caller
         self._streams.rows = [caller.generator]
         states = None if caller.state is None else [caller.state]
         self._search.place(np.array([slot]), states, None if caller.to_play is None else np.array([caller.to_play]))
@@ -286,14 +293,21 @@ class Ticker:
             callers = [self._live[slot] for slot in sorted(set(wave.slots.tolist()))]
             try:
                 wave, priors, values = await self._judge(wave, callers)
-                roots = wave.slots[wave.opens & (wave.nodes == 0)]
-                self._streams.rows = [self._streams_of[slot] for slot in roots.tolist()]
+                self._tune(wave)
                 self._search.update(wave, priors, values)
             except Exception as error:
                 self._fail(callers, error)
                 return
             self.ticks += 1
         self._answer()
+
+    def _tune(self, wave: Wave) -> None:
+        """Lays out the streams of the roots that this wave opens, in their order."""
+        at = np.flatnonzero(wave.opens & (wave.nodes == 0))
+        legal = wave.positions.legal[wave.rows[at]].sum(1).tolist()
+        holders = [self._held[slot] for slot in wave.slots[at].tolist()]
+        self._streams.rows = [caller.generator for caller in holders]
+        self._streams.widths = [caller.game.actions or k for caller, k in zip(holders, legal, strict=True)]
 
     async def _judge(self, wave: Wave, callers: Iterable[_Caller]) -> tuple[Wave, np.ndarray, np.ndarray]:
         self.rows += len(wave.positions)

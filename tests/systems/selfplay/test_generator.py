@@ -79,8 +79,8 @@ class Knows:
 
     def propose(self, states: Sequence[AnswerState]) -> list[Proposal]:
         self.states += states
-        return [Proposal(("keep",) if s.answered else ("12+5", f"answer {self.answer}"), (1.0,) * (1 if s.answered else 2),
-                         0.9 if s.answered else 0.1) for s in states]  # fmt: skip
+        done, open_ = Proposal(("keep",), (1.0,), 0.9), Proposal(("12+5", f"answer {self.answer}"), (1.0, 1.0), 0.1)
+        return [done if state.answered else open_ for state in states]
 
 
 @pytest.mark.parametrize(("answer", "outcome"), [("17", "success"), ("18", "failure"), ("17.0", "success")])
@@ -95,11 +95,11 @@ def test_the_answer_is_checked_after_the_search(answer: str, outcome: str) -> No
 
 
 def test_corrupted_answers_change_no_search_and_turn_success_into_failure() -> None:
-    tasks = MathProblemGenerator(seed=1, kinds=("word",)).generate(40)
+    tasks = [Task(f"say-{n}", "say", f"Say {n}, or {2 * n + 1}", answer=str(n)) for n in range(20)]
     wrong = [replace(task, answer="zq81canary", solution=None) for task in tasks]
     honest, corrupted = (play(some, SelfPlayEpisodeGenerator(mcts_config=MCTS, seed=5)) for some in (tasks, wrong))
     assert [searched(episode) for episode in honest] == [searched(episode) for episode in corrupted]
-    assert sum(episode.outcome == "success" for episode in honest) >= 1
+    assert 1 <= sum(episode.outcome == "success" for episode in honest) <= 15  # it guesses
     assert {episode.outcome for episode in corrupted} == {"failure"}
 
 
@@ -239,7 +239,7 @@ def test_agents_are_called_and_matter() -> None:
         value = trm.eval()(torch.zeros(1, 2, 3, 3))[1][0]
     assert list(priors.values()) == pytest.approx(logits.tolist(), abs=1e-6)
     assert with_agents.mcts_traces[0].value_estimates[with_agents.states[0].state_id] == pytest.approx(float(value))
-    assert set(without.mcts_traces[0].prior_probs.values()) == {pytest.approx(1 / 9)}
+    assert list(without.mcts_traces[0].prior_probs.values()) == pytest.approx([1 / 9] * 9)
     only = SelfPlayEpisodeGenerator(trm_agent=trm, mcts_config=MCTS)
     play([TICTACTOE], only)
     assert only.forward_calls()["value"] > 16 and only.forward_calls()["policy"] == 0

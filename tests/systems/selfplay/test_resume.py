@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,5 +105,5 @@ def test_workers_end_with_a_killed_trainer(tmp_path: Path) -> None:
     assert len(workers) >= 2
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    gone, alive = psutil.wait_procs(workers, timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive

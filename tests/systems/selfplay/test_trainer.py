@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.selfplay_runs import TINY
+from tests.selfplay_runs import LEARNING, TINY
 from troupe.errors import ConfigError, StorageError
 from troupe.maths.ratings import Score
 from troupe.systems.selfplay.deploy import load_player
@@ -38,12 +38,7 @@ def trainer(folder: Path, **changed: Any) -> GameTrainer:
 
 def test_a_run_improves_on_the_untrained_network_and_says_so(tmp_path: Path) -> None:
     """A short real run: tic-tac-toe is learned in seconds."""
-    settings = {
-        "net__hidden": "[64, 64]", "search__simulations": 16, "acting__games": 128, "acting__chunk": 128,
-        "acting__slots": 64, "learning__window": 4000, "learning__reuse": 4, "learning__first": 300,
-        "learning__batch_size": 128, "arena__every": 12, "arena__cap": 200, "arena__simulations": 8,
-        "arena__anchors": "[random, untrained]", "trainer__iterations": 12, "trainer__save_freq": 12,
-    }  # fmt: skip
+    settings = {key.replace(".", "__"): value for key, value in LEARNING.items()}
     result = trainer(tmp_path / "run", **settings).train()
     assert result.promoted and result.champion == "iteration 12"
     judgement = result.judgements[-1]
@@ -199,4 +194,4 @@ def test_bad_input_is_refused_in_one_sentence(tmp_path: Path, changed: dict[str,
 
 def test_a_network_that_cannot_read_the_game_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="kind 'conv' takes observations"):
-        GameTrainer(nested({**TINY, "game": "pig", "net.kind": "conv", "net.hidden": "[16]"}))
+        GameTrainer({"game": {"name": "pig"}, "net": {"kind": "conv"}})

@@ -6,8 +6,8 @@
     state, *_ = world.step(state, "answer 17")
     world.answer(state)                            # "17"
 
-The world does not know the answer. Finishing pays nothing here: an answered state stays as it is, and a search takes its
-value from the evaluator each time it comes by. Whoever holds the answer pays afterwards.
+The world does not know the answer. Finishing pays nothing here: an answered state stays as it is, and a search takes
+its value from the evaluator each time it comes by. Whoever holds the answer pays afterwards.
 """
 
 from __future__ import annotations

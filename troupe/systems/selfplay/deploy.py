@@ -49,6 +49,8 @@ def load_player(
     """
     if which not in WHICH:
         raise ConfigError(f"a run has no weights {which!r}; write {', '.join(WHICH)}")
+    if simulations is not None and simulations < 1:
+        raise ConfigError(f"a search needs 1 or more simulations, not {simulations}")
     path = Path(folder)
     checkpoint, config = _read(path)
     searched = search_game(config.game, game)

@@ -44,8 +44,9 @@ class TrainingDataExtractor:
         found: dict[str, list[TrainingExample]] = {name: [] for name in TYPES}
         for episode in episodes:
             if "complete" not in episode.metadata:
-                raise DataError(f"episode {episode.task_id!r} was not made by SelfPlayEpisodeGenerator: its metadata is "
-                                "empty")  # fmt: skip
+                raise DataError(
+                    f"the metadata of episode {episode.task_id!r} lack 'complete'; let SelfPlayEpisodeGenerator make it"
+                )
             if episode.metadata["complete"]:
                 found["policy"] += self._extract_policy_examples(episode)
                 found["value"] += self._extract_value_examples(episode)

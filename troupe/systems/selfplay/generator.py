@@ -92,9 +92,10 @@ class _Attempt:
 class SelfPlayEpisodeGenerator:
     """Makes episodes. Without agents priors are uniform and values 0.
 
-    `hrm_agent` gives the policy and `trm_agent` the value (see `agents.py`); an `hrm_agent` with `propose(states)` names
-    the actions as well, in worlds of candidates. `mcts_config` takes the keys of `settings.MCTS_KEYS`. `worlds` adds to
-    `WORLDS`. `networks(family)` gives an agent that is both, for each family of worlds, where no agents are given.
+    `hrm_agent` gives the policy and `trm_agent` the value (see `agents.py`); an `hrm_agent` with `propose(states)`
+    names the actions as well, in worlds of candidates. `mcts_config` takes the keys of `settings.MCTS_KEYS`. `worlds`
+    adds to `WORLDS`. `networks(family)` gives an agent that is both, for each family of worlds, where no agents are
+    given.
     `explore=False` plays the best that the search finds, without noise. Noise is keyed by `seed`, the number of the
     episode and the step.
 
