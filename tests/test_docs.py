@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from troupe.cli import parse
+from troupe.cli.selfplay import resolve_selfplay
 from troupe.cli.train import resolve_config
 from troupe.episode import Episode, Task
 
@@ -73,6 +74,8 @@ def test_the_command_lines_shown_are_accepted() -> None:
             pytest.fail(f"{page}: {line}")
         if arguments.command == ("troupe.cli.train", "train_workflow"):
             resolve_config(arguments.preset, arguments.config, arguments.overrides)
+        if arguments.command == ("troupe.cli.selfplay", "train_selfplay"):
+            resolve_selfplay(arguments.preset, arguments.config, arguments.overrides)
 
 
 def test_the_example_learns() -> None:

@@ -19,9 +19,12 @@ from tests.tasks.hub import documented, hub
 from tests.tasks.test_swe import checkout
 from troupe.cli import main, parse
 from troupe.cli.data import PREPARERS
+from troupe.cli.selfplay import resolve_selfplay
 from troupe.cli.train import preset_path, resolve_config
 from troupe.config import format_value, leaf_paths
+from troupe.envs import GAMES
 from troupe.errors import ConfigError
+from troupe.systems.selfplay.config import ALIASES as SELF_PLAY_ALIASES
 from troupe.systems.workflow_rl.config import ALIASES, WorkflowRLConfig
 from troupe.systems.workflow_rl.tasks import load_tasks
 from troupe.tasks import GENERATORS
@@ -111,6 +114,10 @@ def checked(command: str, more: str, tmp_path: Path) -> None:
         assert arguments.name in PREPARERS
     elif words[0] == "evaluate":
         assert arguments.workflow is None or arguments.workflow in WORKFLOWS
+    elif words[:2] == ["train", "selfplay"]:
+        assert resolve_selfplay(arguments.preset, arguments.config, arguments.overrides).config.game.name in GAMES
+    elif words[0] == "play":
+        assert arguments.run
     else:
         assert words[:2] == ["train", "workflow"]
         config = resolve_config(arguments.preset, arguments.config, arguments.overrides).config
@@ -121,6 +128,9 @@ def checked(command: str, more: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("row", rows("Commands"), ids=lambda row: row[0])
 def test_command(row: list[str], tmp_path: Path) -> None:
     for command in spans(row[2]):
+        if command.startswith("python "):
+            assert (ROOT / command.split()[1]).exists()
+            continue
         if not command.startswith("troupe "):
             pytest.importorskip(command.split()[0])
             continue
@@ -169,6 +179,14 @@ def test_a_script_is_the_command_beside_it(row: list[str], monkeypatch: pytest.M
 @pytest.mark.parametrize("row", rows("Config keys"), ids=lambda row: row[0])
 def test_config_key(row: list[str]) -> None:
     names, here = spans(row[0]), spans(row[2])[0]
+    if row[1] == "001":
+        for name in names:
+            assert SELF_PLAY_ALIASES[name] == here
+            value = resolve_selfplay(None, [], [f"{name}=7000", *overrides(row[2])]).config
+            for part in here.split("."):
+                value = getattr(value, part)
+            assert value == 7000
+        return
     if here.startswith("--preset"):
         preset_path(here.split()[1])
         return
@@ -192,4 +210,4 @@ def test_config_key(row: list[str]) -> None:
 
 
 def test_every_alias_has_a_row() -> None:
-    assert set(ALIASES) <= {name for row in rows("Config keys") for name in spans(row[0])}
+    assert {*ALIASES, *SELF_PLAY_ALIASES} <= {name for row in rows("Config keys") for name in spans(row[0])}

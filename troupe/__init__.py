@@ -27,12 +27,19 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.engines.scripted import ScriptedEngine as ScriptedEngine
     from troupe.envs import make_batch_game as make_batch_game
     from troupe.envs import make_game as make_game
+    from troupe.envs.openspiel import from_openspiel as from_openspiel
+    from troupe.envs.openspiel import to_openspiel as to_openspiel
+    from troupe.envs.pettingzoo import from_pettingzoo as from_pettingzoo
+    from troupe.envs.pettingzoo import to_pettingzoo as to_pettingzoo
+    from troupe.episode import Action as Action
     from troupe.episode import Episode as Episode
     from troupe.episode import FinishReason as FinishReason
+    from troupe.episode import MCTSTrace as MCTSTrace
     from troupe.episode import Message as Message
     from troupe.episode import Outcome as Outcome
     from troupe.episode import Problem as Problem
     from troupe.episode import Sampling as Sampling
+    from troupe.episode import State as State
     from troupe.episode import Step as Step
     from troupe.episode import StopReason as StopReason
     from troupe.episode import Task as Task
@@ -86,6 +93,9 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.models.language import load_language_model as load_language_model
     from troupe.models.policy_value import PolicyValueNet as PolicyValueNet
     from troupe.models.policy_value import policy_value_net as policy_value_net
+    from troupe.monitoring.selfplay_report import write_selfplay_report as write_selfplay_report
+    from troupe.monitoring.tree_picture import tree_svg as tree_svg
+    from troupe.monitoring.tree_picture import tree_text as tree_text
     from troupe.protocols import BatchGame as BatchGame
     from troupe.protocols import ChatFormat as ChatFormat
     from troupe.protocols import Engine as Engine
@@ -110,10 +120,13 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.sandbox import Sandbox as Sandbox
     from troupe.sandbox.patches import apply_patch as apply_patch
     from troupe.sandbox.patches import make_patch as make_patch
+    from troupe.search.asynchronous import Ticker as Ticker
     from troupe.search.compiled import CompiledGame as CompiledGame
     from troupe.search.compiled import compiled_game as compiled_game
     from troupe.search.config import SearchConfig as SearchConfig
     from troupe.search.minimax import MinimaxPlayer as MinimaxPlayer
+    from troupe.search.picture import TreeNode as TreeNode
+    from troupe.search.picture import picture_of as picture_of
     from troupe.search.search import Search as Search
     from troupe.stores.checkpoints import Checkpoint as Checkpoint
     from troupe.stores.checkpoints import CheckpointStore as CheckpointStore
@@ -123,6 +136,12 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.stores.tracking import Tracker as Tracker
     from troupe.systems.selfplay.config import SelfPlayConfig as SelfPlayConfig
     from troupe.systems.selfplay.deploy import load_player as load_player
+    from troupe.systems.selfplay.documented import SelfPlayTrainer as SelfPlayTrainer
+    from troupe.systems.selfplay.episodes import SelfPlayEpisode as SelfPlayEpisode
+    from troupe.systems.selfplay.episodes import TrainingExample as TrainingExample
+    from troupe.systems.selfplay.extraction import SelfPlayDataset as SelfPlayDataset
+    from troupe.systems.selfplay.extraction import TrainingDataExtractor as TrainingDataExtractor
+    from troupe.systems.selfplay.generator import SelfPlayEpisodeGenerator as SelfPlayEpisodeGenerator
     from troupe.systems.selfplay.trainer import GameTrainer as GameTrainer
     from troupe.systems.workflow_rl.config import WorkflowRLConfig as WorkflowRLConfig
     from troupe.systems.workflow_rl.trainer import AgentTrainer as AgentTrainer
@@ -140,6 +159,8 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.tasks.swebench import read_r2e as read_r2e
     from troupe.tasks.swebench import read_swebench as read_swebench
     from troupe.tasks.swebench import with_checkout as with_checkout
+    from troupe.testing import check_batch_game as check_batch_game
+    from troupe.testing import check_game as check_game
     from troupe.tools.calculator import Calculator as Calculator
     from troupe.tools.files import Workspace as Workspace
     from troupe.training.config import AlgorithmConfig as AlgorithmConfig
@@ -163,6 +184,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.workflows.swe_teacher import SWETeacher as SWETeacher
 
 HOMES: dict[str, str] = {
+    "Action": "troupe.episode",
     "Agent": "troupe.agents",
     "AgentSpec": "troupe.agents",
     "AgentTrainer": "troupe.systems.workflow_rl.trainer",
@@ -201,6 +223,7 @@ HOMES: dict[str, str] = {
     "Lineage": "troupe.stores.registry",
     "LocalEngine": "troupe.engines.local",
     "LoraSettings": "troupe.models.config",
+    "MCTSTrace": "troupe.episode",
     "MatchGate": "troupe.training.evaluation",
     "MathProblemGenerator": "troupe.tasks.math",
     "MathTeacher": "troupe.workflows.math_teacher",
@@ -240,9 +263,14 @@ HOMES: dict[str, str] = {
     "Search": "troupe.search.search",
     "SearchConfig": "troupe.search.config",
     "SelfPlayConfig": "troupe.systems.selfplay.config",
+    "SelfPlayDataset": "troupe.systems.selfplay.extraction",
+    "SelfPlayEpisode": "troupe.systems.selfplay.episodes",
+    "SelfPlayEpisodeGenerator": "troupe.systems.selfplay.generator",
+    "SelfPlayTrainer": "troupe.systems.selfplay.documented",
     "SftConfig": "troupe.training.config",
     "SingleAgentWorkflow": "troupe.workflows.single_agent",
     "Sprt": "troupe.maths.ratings",
+    "State": "troupe.episode",
     "Step": "troupe.episode",
     "StepHandle": "troupe.handles",
     "StopReason": "troupe.episode",
@@ -251,14 +279,18 @@ HOMES: dict[str, str] = {
     "Task": "troupe.episode",
     "TaskGenerator": "troupe.protocols",
     "Team": "troupe.agents",
+    "Ticker": "troupe.search.asynchronous",
     "TinyConfig": "troupe.models.config",
     "Tokens": "troupe.episode",
     "Tool": "troupe.protocols",
     "Tracker": "troupe.stores.tracking",
     "TrainerConfig": "troupe.training.config",
+    "TrainingDataExtractor": "troupe.systems.selfplay.extraction",
     "TrainingError": "troupe.errors",
+    "TrainingExample": "troupe.systems.selfplay.episodes",
     "Trajectory": "troupe.episode",
     "TrajectoryHandle": "troupe.handles",
+    "TreeNode": "troupe.search.picture",
     "TroupeError": "troupe.errors",
     "UniformEvaluator": "troupe.engines.evaluator",
     "UserError": "troupe.errors",
@@ -269,6 +301,8 @@ HOMES: dict[str, str] = {
     "answers_equal": "troupe.rewards.answers",
     "apply_patch": "troupe.sandbox.patches",
     "bootstrap_interval": "troupe.maths.statistics",
+    "check_batch_game": "troupe.testing",
+    "check_game": "troupe.testing",
     "cispo": "troupe.maths.losses",
     "compiled_game": "troupe.search.compiled",
     "credit_table": "troupe.training.credit",
@@ -276,6 +310,8 @@ HOMES: dict[str, str] = {
     "elo_of": "troupe.maths.ratings",
     "elo_ratings": "troupe.maths.ratings",
     "extract_answer": "troupe.rewards.answers",
+    "from_openspiel": "troupe.envs.openspiel",
+    "from_pettingzoo": "troupe.envs.pettingzoo",
     "gae": "troupe.maths.advantages",
     "grpo": "troupe.maths.advantages",
     "gspo": "troupe.maths.losses",
@@ -292,6 +328,7 @@ HOMES: dict[str, str] = {
     "paired_difference": "troupe.maths.statistics",
     "pass_at_k": "troupe.maths.statistics",
     "pcgrad": "troupe.maths.gradients",
+    "picture_of": "troupe.search.picture",
     "policy_value_net": "troupe.models.policy_value",
     "ppo_clip": "troupe.maths.losses",
     "prepare_aime": "troupe.tasks.competitions",
@@ -309,10 +346,15 @@ HOMES: dict[str, str] = {
     "rloo": "troupe.maths.advantages",
     "run_episodes": "troupe.training.rollout",
     "swe_reward_fn": "troupe.rewards.swe",
+    "to_openspiel": "troupe.envs.openspiel",
+    "to_pettingzoo": "troupe.envs.pettingzoo",
     "token_nll": "troupe.maths.losses",
+    "tree_svg": "troupe.monitoring.tree_picture",
+    "tree_text": "troupe.monitoring.tree_picture",
     "value_loss": "troupe.maths.losses",
     "wilson": "troupe.maths.statistics",
     "with_checkout": "troupe.tasks.swebench",
+    "write_selfplay_report": "troupe.monitoring.selfplay_report",
 }
 """Public name -> the module that defines it."""
 

@@ -71,9 +71,7 @@ def test_the_documents_keys_are_understood() -> None:
         ("acting.workers=-1", "acting.workers"),
     ],
 )
-def test_bad_overrides_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture, override: str, said: str
-) -> None:
+def test_bad_overrides_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture, override: str, said: str) -> None:
     assert main([*words(tmp_path / "run"), override]) == 2
     complaint = capsys.readouterr().err
     assert said in complaint and complaint.startswith("error: ") and "Traceback" not in complaint
@@ -87,9 +85,7 @@ def test_the_search_can_be_looked_at(finished: Path, tmp_path: Path, capsys: pyt
     assert picture.read_text().startswith("<svg")
 
 
-def test_a_game_can_be_played(
-    finished: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_game_can_be_played(finished: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever always takes the first free cell, and sometimes types nonsense, comes to an end."""
     answers = iter([word for cell in range(9) for word in ("", "nine", str(cell))])
     monkeypatch.setattr("rich.console.Console.input", lambda self, prompt="": next(answers))
@@ -108,9 +104,7 @@ def test_a_game_can_be_played(
         (["--think", "0", "--simulations", "0"], "simulations"),
     ],
 )
-def test_bad_moves_are_refused(
-    finished: Path, capsys: pytest.CaptureFixture, arguments: list[str], said: str
-) -> None:
+def test_bad_moves_are_refused(finished: Path, capsys: pytest.CaptureFixture, arguments: list[str], said: str) -> None:
     assert main(["play", str(finished), *arguments]) == 2
     assert said in capsys.readouterr().err
 

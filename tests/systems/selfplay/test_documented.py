@@ -13,7 +13,7 @@ from troupe.episode import Outcome
 from troupe.errors import ConfigError, StorageError, TrainingError
 from troupe.models.config import PolicyValueConfig
 from troupe.models.policy_value import policy_value_net
-from troupe.stores.checkpoints import CheckpointStore, parameter_hash
+from troupe.stores.checkpoints import CheckpointStore, parameter_hash, split_state
 from troupe.systems.selfplay.agents import Family
 from troupe.systems.selfplay.documented import SelfPlayTrainer
 from troupe.systems.selfplay.games import GameTaskGenerator
@@ -251,3 +251,25 @@ def test_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"cpu_percent", "memory_used_gb", "memory_percent"} <= set(found) and found["memory_used_gb"] > 0
     monkeypatch.setattr("troupe.systems.selfplay.resources.find_spec", lambda name: None)
     assert "cpu_percent" not in trainer(tmp_path).get_resource_usage()
+
+
+def test_rolling_back_again_and_again_leaves_the_incumbent_alone(tmp_path: Path) -> None:
+    """An optimiser works in place on the moments that it is given: the incumbent's must be copies."""
+
+    def moments(made: SelfPlayTrainer) -> str:
+        tensors, _ = split_state(made.networks.state()["learners"])
+        return parameter_hash(tensors)
+
+    async def run() -> None:
+        made = trainer(tmp_path)
+        data = made.data_extractor.extract_examples(await made.run_self_play(12))
+        await made.train(data, 0)
+        made.networks.promote()
+        weights, optimisers = hashes(made), moments(made)
+        for i in (1, 2):
+            await made.train(data, i)
+            assert hashes(made) != weights and moments(made) != optimisers
+            made.networks.roll_back()
+            assert hashes(made) == weights and moments(made) == optimisers
+
+    asyncio.run(run())

@@ -140,6 +140,7 @@ class SelfPlayTrainer:
         generator = SelfPlayEpisodeGenerator(
             *agents, settings.mcts, self.device, worlds=self.worlds, seed=(settings.seed, *key), explore=explore,
             networks=None if self.networks.given else self.networks.for_family, slots=settings.parallel_batch_size,
+            threads=self.networks.given,  # our own networks take no time worth interrupting
         )  # fmt: skip
         episodes: list[SelfPlayEpisode] = []
         for begin in range(0, len(tasks), settings.parallel_batch_size):
