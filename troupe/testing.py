@@ -399,7 +399,7 @@ def _check_batch_step(
         raise DataError(f"{name}.step: must return (states, rewards, done, to_play), found {_kind(answer)}")
     if not _same(before, (states, actions)):
         raise DataError(f"{name}.step: changed the states or actions that it was given; return new arrays")
-    dtypes = (states.dtype, np.dtype(np.float64), np.dtype(bool), np.dtype(np.int8))
+    dtypes: tuple[np.dtype[Any], ...] = (states.dtype, np.dtype(np.float64), np.dtype(bool), np.dtype(np.int8))
     for part, array, dtype in zip(("states", "rewards", "done", "to_play"), answer, dtypes, strict=True):
         _check_array(name, f"step ({part})", array, dtype, states.shape if part == "states" else (n,))
     alone = game.step(states[row : row + 1], actions[row : row + 1])

@@ -44,6 +44,21 @@ def test_the_versions_agree() -> None:
     assert assert_versions_agree(GAME, ConnectFourBatch(), np.random.default_rng(0), 150) > 2000
 
 
+@pytest.mark.oracle
+def test_games_are_those_of_openspiel() -> None:
+    pyspiel = pytest.importorskip("pyspiel")
+    generator = np.random.default_rng(9)
+    for _ in range(100):
+        theirs, state, done, to_play = pyspiel.load_game("connect_four").new_initial_state(), GAME.initial(), False, 0
+        while not done:
+            assert (to_play, list(GAME.legal(state))) == (theirs.current_player(), theirs.legal_actions())
+            action, mover = int(generator.choice(GAME.legal(state))), to_play
+            state, reward, done, to_play = GAME.step(state, action)
+            theirs.apply_action(action)
+            assert done == theirs.is_terminal()
+        assert theirs.returns()[mover] == reward
+
+
 def test_the_checkers_pass() -> None:
     check_game(GAME, np.random.default_rng(1), max_steps=42)
     check_batch_game(ConnectFourBatch(), np.random.default_rng(2), max_steps=42)

@@ -129,19 +129,13 @@ def test_a_pass_is_forced_then_two_end_the_game() -> None:
     assert GAME.step(state, PASS)[1:] == (-1.0, True, 0)  # the last to pass has two discs against five
 
 
-@pytest.mark.parametrize(("mine", "expected"), [("xx", 1.0), ("xo", 1.0), ("oo", 1.0)])
-def test_the_mover_who_fills_the_board_is_paid_by_discs(mine: str, expected: float) -> None:
-    # all x but one o beside the last free cell: 35 or 36 discs of x, whatever stands in the corner
-    state = drawn(f"{mine}xxxx xxxxxx xxxxxx xxxxxx xxxxxx xxxxo.")
-    assert GAME.step(state, 35)[1:3] == (expected, True)
-
-
-def test_draw_and_loss_on_a_full_board() -> None:
-    # x to move: the last cell flips one disc. 16 x + 1 + 1 flipped = 18 of 36, a draw; with one x fewer a loss.
-    rest = "x" * 15 + "o" * 18
-    assert GAME.step(drawn(rest + "xo."), 35)[1:3] == (0.0, True)
-    fewer = "x" * 14 + "o" * 19
-    assert GAME.step(drawn(fewer + "xo."), 35)[1:3] == (-1.0, True)
+@pytest.mark.parametrize(("others", "expected"), [(14, 1.0), (13, 0.0), (12, -1.0)])
+def test_the_mover_who_fills_the_board_is_paid_by_discs(others: int, expected: float) -> None:
+    # The last cell, 35, flips 34 alone: x on 33, and x at once on 28 and 29. Of 36 discs x has 3 + others + 1 + 1.
+    own = 1 << 28 | 1 << 29 | 1 << 33 | (1 << others) - 1
+    state = (own, (1 << 35) - 1 & ~own, 0)
+    assert by_hand(state) == {35: {34}}
+    assert GAME.step(state, 35) == (((1 << 36) - 1 & ~own & ~(3 << 34), own | 3 << 34, 1), expected, True, 1)
 
 
 def test_illegal_actions_are_refused() -> None:

@@ -48,16 +48,26 @@ def train_selfplay(arguments: argparse.Namespace) -> int:
     from troupe.systems.selfplay.trainer import GameTrainer
 
     console = Console(highlight=False)
-    began, cpu = time.monotonic(), time.process_time()
+    began, cpu = time.monotonic(), _cpu_seconds()
     trainer = GameTrainer(config, progress=_Lines(console))
     result = trainer.train()
     from troupe.systems.selfplay.finish import finish
 
-    report = finish(trainer, result, time.monotonic() - began, time.process_time() - cpu)
+    seconds, cpu = time.monotonic() - began, _cpu_seconds() - cpu
+    report = finish(trainer, result, seconds, cpu)
     _show(console, result)
+    console.print(f"{seconds:.0f} s, {cpu:.0f} CPU-seconds in all processes")
     last = f"report: {report}   run folder: {result.folder}   weights: {result.parameter_hash[:16]}"
     console.print(last, soft_wrap=True)
     return 0 if result.promoted else 3
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of the workers that have ended."""
+    import resource
+
+    uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(use.ru_utime + use.ru_stime for use in uses)
 
 
 class _Lines:

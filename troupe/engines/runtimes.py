@@ -8,6 +8,7 @@ torch alone runs everywhere, on CUDA too.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -115,6 +116,9 @@ class OpenVinoRuntime:
     name = "openvino"
 
     def __init__(self, precision: str) -> None:
+        # openvino reports each import to its makers by a forked process unless this package is absent; with None in its
+        # place openvino takes a stub of its own that sends nothing.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         try:
             import openvino
         except ImportError as error:

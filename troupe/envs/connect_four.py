@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from troupe.errors import DataError, MissingExtra
+from troupe.errors import DataError
 from troupe.protocols import Symmetry
+from troupe.search.compiled import compile_functions
 
 __all__ = ["ConnectFour", "ConnectFourBatch", "State", "compiled_functions", "line_heuristic"]
 
@@ -158,24 +158,14 @@ def _planes(states: np.ndarray) -> np.ndarray:
     return grid.swapaxes(2, 3).astype(np.float32, order="C")
 
 
-def compiled_functions() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+def compiled_functions() -> tuple[Callable[..., Any], ...]:
     """(step, legal, encode), compiled by numba, over one state's two words.
 
     `step(state, action, out) -> (reward, done, to_play)` writes the next state to `out`, another array than `state`;
     `legal(state, mask)` fills bool [7]; `encode(state, planes)` fills the flat float32 observation. Illegal actions
     are not looked for. Raises MissingExtra without numba.
     """
-    return _compiled()
-
-
-@cache
-def _compiled() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
-    try:
-        from numba import njit
-    except ImportError as error:
-        raise MissingExtra("numba", "accel", "compiled Connect Four") from error
-    compile = njit(error_model="numpy", nogil=True)
-    return compile(_step), compile(_legal), compile(_encode)
+    return compile_functions(_step, _legal, _encode)
 
 
 class ConnectFourBatch:

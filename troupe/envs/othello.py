@@ -9,14 +9,14 @@ end the game; more discs win.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from troupe.envs.tictactoe import turns
-from troupe.errors import DataError, MissingExtra
+from troupe.errors import DataError
 from troupe.protocols import Symmetry
+from troupe.search.compiled import compile_functions
 
 __all__ = ["PASS", "Othello", "OthelloBatch", "State", "compiled_functions"]
 
@@ -247,24 +247,14 @@ def _moves_of(own: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.bitwise_or.reduce(behind, axis=(0, 1)) & ~(own | other) & _FULL
 
 
-def compiled_functions() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+def compiled_functions() -> tuple[Callable[..., Any], ...]:
     """(step, legal, encode), compiled by numba, over one state's three words.
 
     `step(state, action, out) -> (reward, done, to_play)` writes the next state to `out`, another array than `state`;
     `legal(state, mask)` fills bool [37]; `encode(state, planes)` fills the flat float32 observation. Illegal actions
     are not looked for. Raises MissingExtra without numba.
     """
-    return _compiled()
-
-
-@cache
-def _compiled() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
-    try:
-        from numba import njit
-    except ImportError as error:
-        raise MissingExtra("numba", "accel", "compiled Othello") from error
-    compile = njit(error_model="numpy", nogil=True)
-    return compile(_step), compile(_legal), compile(_encode)
+    return compile_functions(_step, _legal, _encode)
 
 
 class OthelloBatch:

@@ -7,13 +7,13 @@ each. As an array it is the row of these two words. Three in a row win; a full b
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-from troupe.errors import DataError, MissingExtra
+from troupe.errors import DataError
 from troupe.protocols import Symmetry
+from troupe.search.compiled import compile_functions
 
 __all__ = ["State", "TicTacToe", "TicTacToeBatch", "compiled_functions", "turns"]
 
@@ -109,24 +109,14 @@ class TicTacToe:
         return "\n".join([*(" ".join(marks[row : row + 3]) for row in (0, 3, 6)), f"{'XO'[mover]} to move"])
 
 
-def compiled_functions() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+def compiled_functions() -> tuple[Callable[..., Any], ...]:
     """(step, legal, encode), compiled by numba, over one state's two words.
 
     `step(state, action, out) -> (reward, done, to_play)` writes the next state to `out`, another array than `state`;
     `legal(state, mask)` fills bool [9]; `encode(state, planes)` fills the flat float32 observation. Illegal actions
     are not looked for. Raises MissingExtra without numba.
     """
-    return _compiled()
-
-
-@cache
-def _compiled() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
-    try:
-        from numba import njit
-    except ImportError as error:
-        raise MissingExtra("numba", "accel", "compiled tic-tac-toe") from error
-    compile = njit(error_model="numpy", nogil=True)
-    return compile(_step), compile(_legal), compile(_encode)
+    return compile_functions(_step, _legal, _encode)
 
 
 class TicTacToeBatch:

@@ -9,15 +9,14 @@ model wrote is escaped.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from troupe.monitoring import panels
 from troupe.monitoring.charts import number, percent
 from troupe.monitoring.examples import Example, choose, count_changes
+from troupe.monitoring.pages import duration, template
 from troupe.monitoring.run_folder import Found, RunFolder, TaskEpisodes, read_run
 from troupe.monitoring.turns import parts, problem_text
 from troupe.monitoring.verdict import measured, points, verdict
@@ -47,18 +46,9 @@ def write_report(folder: Path, summary: Mapping[str, Any]) -> Path:
 
 def render_report(run: RunFolder, summary: Mapping[str, Any]) -> str:
     """The page as HTML."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "points": points, "number": number, "shortened": _shortened}
-    environment.globals["colour_of"] = colours = _colours(run, summary)
-    return environment.get_template("report.html.j2").render(
+    colours = _colours(run, summary)
+    filters = {"percent": percent, "points": points, "number": number, "shortened": _shortened}
+    return template("report.html.j2", filters, colour_of=colours).render(
         title=summary.get("title") or "Training report",
         verdict=verdict(summary),
         reasons=summary.get("reasons") or (),
@@ -94,8 +84,8 @@ def _facts(run: RunFolder, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = run.metrics.value or ()
     facts = [
         ("Updates", f"{rows[-1]['step']:,}" if rows else "not recorded"),
-        ("Time", _duration(summary.get("seconds"))),
-        ("CPU time", _duration(summary.get("cpu_seconds"))),
+        ("Time", duration(summary.get("seconds"))),
+        ("CPU time", duration(summary.get("cpu_seconds"))),
         ("Machine", summary.get("machine") or "not recorded"),
         ("Seed", str(summary["seed"]) if summary.get("seed") is not None else "not recorded"),
         ("Registry", summary.get("registry") or "not registered"),
@@ -104,17 +94,6 @@ def _facts(run: RunFolder, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if config and isinstance(config.get("workflow"), Mapping) and config["workflow"].get("name"):
         facts.insert(0, ("Workflow", str(config["workflow"]["name"])))
     return facts
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None or not math.isfinite(seconds):
-        return "not recorded"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return str(timedelta(seconds=round(seconds)))
 
 
 def _kinds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from troupe.errors import DataError, UserError
 from troupe.monitoring import selfplay_panels as panels
 from troupe.monitoring.charts import number, percent
-from troupe.monitoring.report import _duration
+from troupe.monitoring.pages import duration, template
 from troupe.monitoring.run_folder import Found, read_run
 from troupe.monitoring.selfplay_panels import Arena, Judged, elo, interval
 from troupe.monitoring.tree_picture import tree_svg, tree_text
@@ -77,19 +77,10 @@ def write_selfplay_report(folder: Path, summary: Mapping[str, Any]) -> Path:
 
 def render_selfplay_report(folder: Path, summary: Mapping[str, Any]) -> str:
     """The page as HTML."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "number": number, "elo": elo, "interval": interval}
     run = read_run(folder)
     arena = _read(folder, "arena.json", panels.read_arena)
-    return environment.get_template("selfplay.html.j2").render(
+    filters: dict[str, Any] = {"percent": percent, "number": number, "elo": elo, "interval": interval}
+    return template("selfplay.html.j2", filters).render(
         title=summary.get("title") or "Self-play report",
         verdict=_verdict(summary, arena.value),
         reasons=summary.get("reasons") or (),
@@ -216,8 +207,8 @@ def _facts(rows: tuple[Mapping[str, Any], ...], summary: Mapping[str, Any]) -> l
     return [
         ("Iterations", f"{rows[-1]['step']:,}" if rows else "not recorded"),
         ("Games", f"{games:,.0f}" if games else "not recorded"),
-        ("Time", _duration(summary.get("seconds"))),
-        ("CPU time", _duration(summary.get("cpu_seconds"))),
+        ("Time", duration(summary.get("seconds"))),
+        ("CPU time", duration(summary.get("cpu_seconds"))),
         ("Machine", str(summary.get("machine") or "not recorded")),
         ("Seed", str(summary["seed"]) if summary.get("seed") is not None else "not recorded"),
         ("Registry", str(summary.get("registry") or "not registered")),

@@ -24,7 +24,7 @@ from troupe.search.rule import Rule
 from troupe.search.tree import DECISION, TERMINAL, Tree
 from troupe.search.worlds import Arrivals, BatchWorld
 
-__all__ = ["CompiledGame", "CompiledWorld", "compiled_game"]
+__all__ = ["CompiledGame", "CompiledWorld", "compile_functions", "compiled_game"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,17 @@ class CompiledGame:
         return self.step_function, self.legal_function, self.encode_function
 
 
+@cache
+def compile_functions(*functions: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
+    """Plain functions, compiled by numba. Raises MissingExtra without it."""
+    try:
+        from numba import njit
+    except ImportError as error:
+        raise MissingExtra("numba", "accel", f"compiled {functions[0].__module__}") from error
+    compiled = njit(error_model="numpy", nogil=True)
+    return tuple(compiled(function) for function in functions)
+
+
 def compiled_game(game: Any) -> CompiledGame:
     """The compiled version of a `BatchGame` that has `compiled_functions()`. Raises MissingExtra without numba."""
     step, legal, encode = game.compiled_functions()
@@ -105,12 +116,12 @@ class CompiledWorld(BatchWorld):
     def run_uniform(
         self, tree: Tree, rule: Rule, slots: np.ndarray, counts: np.ndarray, root_scores: np.ndarray, table: np.ndarray
     ) -> None:
-        """Runs simulations `counts[i, 0]` to `counts[i, 1]` of each slot with uniform priors and values 0, in its expanded
-        tree; `table` `[B, S]` is the schedule of sequential halving."""
+        """Runs simulations `counts[i, 0]` to `counts[i, 1]` of each slot with uniform priors and values 0, in its
+        expanded tree; `table` `[B, S]` is the schedule of sequential halving."""
         self._loops.uniform(
             tree.kind, tree.to_play, tree.parent, tree.edge, tree.reward, tree.value, tree.node_visits, tree.prior,
-            tree.visits, tree.total, tree.child, tree.inflight, tree.size, tree.low, tree.high, rule, self._states, slots,
-            counts, root_scores, table,
+            tree.visits, tree.total, tree.child, tree.inflight, tree.size, tree.low, tree.high, rule, self._states,
+            slots, counts, root_scores, table,
         )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -227,12 +228,13 @@ class Search:
         self._make_room()
 
     def _wave(self, leaves: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Wave:
-        slots, nodes, fresh = (np.concatenate(parts) for parts in zip(*leaves, strict=True))
+        single = len(leaves) == 1  # by far the commonest, and worth not copying
+        slots, nodes, fresh = leaves[0] if single else [np.concatenate(part) for part in zip(*leaves, strict=True)]
         opens = fresh & (self._tree.kind[slots, nodes] == PENDING)
-        first = np.flatnonzero(opens)
+        first = opens.nonzero()[0]
         rows = np.full(len(slots), -1, dtype=np.int64)
         rows[first] = np.arange(len(first))
-        if len(leaves) > 1:  # a leaf that another leaf of the wave has reached before it gets the same evaluation
+        if not single:  # a leaf that another leaf of the wave has reached before it gets the same evaluation
             place = {key: i for i, key in enumerate(zip(slots[first].tolist(), nodes[first].tolist(), strict=True))}
             waiting = ~opens & (self._tree.kind[slots, nodes] == PENDING)
             for i in np.flatnonzero(waiting).tolist():
@@ -240,7 +242,7 @@ class Search:
         s, n = slots[first], nodes[first]
         legal = self._tree.prior[s, n, : self.world.width] == 0.0
         positions = GamePositions(self.world, s, n, legal, self._tree.to_play[s, n])
-        ends = tuple(np.cumsum([len(part[0]) for part in leaves]).tolist())
+        ends = tuple(accumulate(len(part[0]) for part in leaves))
         return Wave(slots, nodes, rows, opens, ends, positions)
 
     def update(self, wave: Wave, priors: np.ndarray, values: np.ndarray) -> None:
@@ -257,9 +259,9 @@ class Search:
             raise DataError("the evaluator gave a prior or a value that is not finite; look at the network's weights")
         masked = np.where(legal, priors, -np.inf)
         got = np.zeros(len(wave.rows))
-        valued = wave.rows >= 0
+        valued = (wave.rows >= 0).nonzero()[0]
         got[valued] = values[wave.rows[valued]]
-        rows = np.where(wave.opens, wave.rows, -1)
+        rows = wave.rows if len(wave.groups) == 1 else np.where(wave.opens, wave.rows, -1)
         begin = 0
         for end in wave.groups:
             part = slice(begin, end)
@@ -267,9 +269,9 @@ class Search:
                 self._tree, self._rule, wave.slots[part], wave.nodes[part], rows[part], masked, got[part]
             )
             begin = end
-        roots = wave.opens & (wave.nodes == 0)
-        self.simulations += len(rows) - int(roots.sum())
-        if roots.any():
+        roots = (wave.opens & (wave.nodes == 0)).nonzero()[0]
+        self.simulations += len(rows) - len(roots)
+        if len(roots):
             self._open_roots(wave.slots[roots])
 
     def _open_roots(self, slots: np.ndarray) -> None:

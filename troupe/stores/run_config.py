@@ -10,7 +10,18 @@ from typing import Any
 from troupe.errors import StorageError
 from troupe.stores.atomic import write_atomic
 
-__all__ = ["differences", "remember_config"]
+__all__ = ["differences", "make_run_folder", "remember_config"]
+
+
+def make_run_folder(folder: Path, key: str, *, begun: bool, resume: str) -> None:
+    """The folder that the config's `key` names. Raises StorageError where it cannot be made, or where it holds a run
+    (`begun`) that `resume=never` must not continue."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{key}={str(folder)!r} cannot be created: {error.strerror}") from error
+    if resume == "never" and begun:
+        raise StorageError(f"{folder} holds a run; write trainer.resume=auto to continue it, or another folder")
 
 
 def remember_config(

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from troupe.config import load
 from troupe.engines.runtimes import bf16_supported
-from troupe.errors import ConfigError, StorageError
+from troupe.errors import ConfigError
 from troupe.maths.statistics import Interval
 from troupe.models.policy_value import PolicyValueNet, policy_value_net
 from troupe.protocols import BatchGame, Game, Symmetry
 from troupe.stores.atomic import write_atomic
 from troupe.stores.checkpoints import CheckpointStore
+from troupe.stores.run_config import make_run_folder
 from troupe.stores.state import parameter_hash
 from troupe.stores.tracking import Tracker
 from troupe.systems.selfplay import state
@@ -250,17 +251,9 @@ class GameTrainer:
 
     def _open(self) -> None:
         trainer = self.config.trainer
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"trainer.default_local_dir={str(self.folder)!r} cannot be created: {error.strerror}"
-            ) from error
         self.store = CheckpointStore(self.folder, keep_last=trainer.keep_last, metric="arena/elo")
-        if trainer.resume == "never" and self.store.latest() is not None:
-            raise StorageError(
-                f"{self.folder} holds a run; write trainer.resume=auto to continue it, or another folder"
-            )
+        begun = self.store.latest() is not None
+        make_run_folder(self.folder, "trainer.default_local_dir", begun=begun, resume=trainer.resume)
         state.remember(self.folder, self.config)
         self.tracker = Tracker(
             self.folder, trainer.logger, project=trainer.project_name, name=trainer.experiment_name,

@@ -16,12 +16,13 @@ from troupe.batch import Batch, minibatches, pack
 from troupe.config import load
 from troupe.engines.local import LocalEngine
 from troupe.episode import Episode, Task
-from troupe.errors import ConfigError, CreditError, StorageError, TrainingError
+from troupe.errors import ConfigError, CreditError, TrainingError
 from troupe.maths.losses import KL_ESTIMATORS, truncated_importance_weights
 from troupe.models.language import Policy, ValueModel
 from troupe.stores.atomic import write_atomic
 from troupe.stores.checkpoints import CheckpointStore
 from troupe.stores.episodes import EpisodeStore
+from troupe.stores.run_config import make_run_folder
 from troupe.stores.state import parameter_hash
 from troupe.stores.tracking import Tracker
 from troupe.systems.workflow_rl import setup, sft, state
@@ -298,17 +299,9 @@ class AgentTrainer:
     def _open(self) -> None:
         """The run folder and its stores. Raises StorageError where it cannot be written or must not be continued."""
         trainer = self.config.trainer
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"trainer.default_local_dir={str(self.folder)!r} cannot be created: {error.strerror}"
-            ) from error
         self.store = CheckpointStore(self.folder, keep_last=trainer.keep_last, metric="val/pass@1")
-        if trainer.resume == "never" and (self.store.latest() is not None or (self.folder / "start").exists()):
-            raise StorageError(
-                f"{self.folder} holds a run; write trainer.resume=auto to continue it, or another folder"
-            )
+        begun = self.store.latest() is not None or (self.folder / "start").exists()
+        make_run_folder(self.folder, "trainer.default_local_dir", begun=begun, resume=trainer.resume)
         self.inputs.remember(self.folder)
         state.remember_config(self.folder, self.config)
         self.episodes = EpisodeStore(self.folder / "episodes.jsonl")
