@@ -77,7 +77,7 @@ def train(folder: Path, seed: int) -> tuple[float, float]:
     from troupe.cli.selfplay import resolve_selfplay
     from troupe.systems.selfplay.trainer import GameTrainer
 
-    config = resolve_selfplay("selfplay_tictactoe", [], [f"seed={seed}", f"trainer.default_local_dir={folder}"]).config
+    config = resolve_selfplay("tictactoe", [], [f"seed={seed}", f"trainer.default_local_dir={folder}"]).config
     wall, cpu = time.perf_counter(), time.process_time()
     GameTrainer(config).train()
     return time.perf_counter() - wall, time.process_time() - cpu

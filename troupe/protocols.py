@@ -174,9 +174,9 @@ class Game(Protocol):
     `players` is 1, or 2 whose rewards are opposite; player 0 moves first. `actions` is A where the actions of every
     state are the indices 0 to A - 1 (`fixed`), None where each state lists its own (`candidates`, hashable).
 
-    Optional methods: `to_play(state)`, the player to move, which a search from a position in the middle of a game has to
-    know; `key(state)`, hashable and equal for positions that look alike to the player to move, for the
-    evaluation cache; `canonical(state) -> (key, k)`, the key of the position that symmetry k turns this one into;
+    Optional methods: `to_play(state)`, the player to move, which a search from a position in the middle of a game has
+    to know; `key(state)`, hashable and equal for positions that look alike to the player to move, for the evaluation
+    cache; `canonical(state) -> (key, k)`, the key of the position that symmetry k turns this one into;
     `symmetries()`, a sequence of `Symmetry` whose first is the identity; `chance(state)`, the (outcome, probability)
     pairs of a state in which nobody decides, such as a roll of dice (empty elsewhere), `step(state, outcome)` follows;
     `heuristic(state)` in (-1, 1), as the player to move sees it, for players that look a few moves ahead;

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.runs import ROOT
 from tests.selfplay_runs import LEARNING, TINY
 from troupe.cli import main
-from troupe.cli.selfplay import resolve_selfplay
+from troupe.cli.selfplay import PRESETS, resolve_selfplay
 from troupe.errors import ConfigError
 
 
@@ -50,12 +51,19 @@ def test_a_game_brings_its_preset_along() -> None:
     assert resolve_selfplay(None, [], ["game=connect_four"]).config.net.kind == "conv"
     assert resolve_selfplay(None, [], []).config.game.name == "tictactoe"
     assert resolve_selfplay(None, [], ["game=othello"]).config.acting.games == 512  # no preset: the defaults
-    with pytest.raises(ConfigError, match="did you mean 'selfplay_connect_four'"):
-        resolve_selfplay("selfplay_conect_four", [], [])
+    with pytest.raises(ConfigError, match="did you mean 'connect_four'"):
+        resolve_selfplay("conect_four", [], [])
+
+
+@pytest.mark.parametrize("game", PRESETS)
+def test_presets_are_valid(game: str) -> None:
+    config = resolve_selfplay(game, [], []).config
+    assert config.game.name == game and config.trainer.default_local_dir == f"runs/{game}"
+    assert {path.stem for path in (ROOT / "troupe" / "configs" / "selfplay").iterdir()} == set(PRESETS)
 
 
 def test_the_documents_keys_are_understood() -> None:
-    config = resolve_selfplay("selfplay_connect_four", [], ["mcts.num_simulations=7", "games_per_iteration=9"]).config
+    config = resolve_selfplay("connect_four", [], ["mcts.num_simulations=7", "games_per_iteration=9"]).config
     assert (config.search.simulations, config.acting.games) == (7, 9)
 
 

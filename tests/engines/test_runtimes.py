@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -164,3 +165,21 @@ def test_cuda(precision: PrecisionName) -> None:
     tolerance = 2e-3 if precision == "fp32" else 0.05  # convolutions may use TF32
     for found, expected in zip(loaded.run(boards(64)), answer(net, boards(64)), strict=True):
         np.testing.assert_allclose(found, expected, atol=tolerance, rtol=tolerance)
+
+
+def test_openvino_reports_to_nobody() -> None:
+    """Importing it would otherwise fork a process that sends a message to its makers."""
+    pytest.importorskip("openvino")
+    code = """
+import os, sys
+
+def refuse(*_):
+    raise SystemExit("a process was forked")
+
+os.fork = refuse
+from troupe.engines.runtimes import OpenVinoRuntime
+OpenVinoRuntime("fp32")
+assert sys.modules["openvino_telemetry"] is None
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -21,16 +21,21 @@ if TYPE_CHECKING:
 __all__ = ["play", "resolve_selfplay", "train_selfplay"]
 
 
+DEFAULT_GAME = "tictactoe"
+PRESETS = ("connect_four", "tictactoe")
+"""Games with a preset of their own, in `troupe/configs/selfplay/`."""
+
+
 def resolve_selfplay(preset: str | None, files: Sequence[str], overrides: Sequence[str]) -> Resolved[SelfPlayConfig]:
     """Preset, files and overrides in one. `game=NAME` is short for `game.name=NAME`, and brings the game's preset along
     where there is one and no other is named."""
     spelled = [f"game.name={o.partition('=')[2]}" if o.startswith("game=") else o for o in overrides]
-    if preset is None:
-        games = [o.partition("=")[2] for o in spelled if o.startswith("game.name=")]
-        name = f"selfplay_{games[-1] if games else 'tictactoe'}"
-        known = (Path(__file__).parent.parent / "configs" / f"{name}.yaml").exists() and not files
-        preset = name if known else None
-    path = None if preset is None else preset_path(preset)
+    games = [o.partition("=")[2] for o in spelled if o.startswith("game.name=")]
+    path = None
+    if preset is not None:
+        path = preset_path(preset, "selfplay")
+    elif not files and (games[-1:] or [DEFAULT_GAME])[0] in PRESETS:
+        path = preset_path(games[-1] if games else DEFAULT_GAME, "selfplay")
     return load(SelfPlayConfig, preset=path, files=files, overrides=spelled, aliases=ALIASES)
 
 

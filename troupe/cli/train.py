@@ -16,12 +16,14 @@ __all__ = ["preset_path", "resolve_config", "train_workflow"]
 _PRESETS = Path(__file__).parent.parent / "configs"
 
 
-def preset_path(name: str) -> Path:
-    """The YAML file of a named preset. Raises ConfigError with the names that exist."""
-    path = _PRESETS / f"{name}.yaml"
+def preset_path(name: str, system: str = "") -> Path:
+    """The YAML file of a named preset; `system` is the folder of those of other systems than teams. Raises ConfigError
+    with the names that exist."""
+    folder = _PRESETS / system
+    path = folder / f"{name}.yaml"
     if not path.exists():
         raise ConfigError(
-            f"--preset {name!r} is not known{did_you_mean(name, [p.stem for p in _PRESETS.glob('*.yaml')])}"
+            f"--preset {name!r} is not known{did_you_mean(name, [p.stem for p in folder.glob('*.yaml')])}"
         )
     return path
 

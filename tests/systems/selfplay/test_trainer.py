@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from tests.selfplay_runs import LEARNING, TINY
+from troupe.config import Recording, leaf_paths, load
 from troupe.errors import ConfigError, StorageError
 from troupe.maths.ratings import Score
+from troupe.systems.selfplay.config import SelfPlayConfig
 from troupe.systems.selfplay.deploy import load_player
 from troupe.systems.selfplay.judging import Judgement
 from troupe.systems.selfplay.thinking import think
@@ -122,6 +124,23 @@ def test_symmetries_turn_observation_mask_and_policy_together(tmp_path: Path) ->
         assert turned["observations"].reshape(-1, 9)[:, stone].sum() == 1 and turned["policy"][0, stone] == 1
         seen.add(int(stone))
     assert seen == {1, 3, 5, 7}
+
+
+def test_every_key_of_the_config_is_read(tmp_path: Path) -> None:
+    """A key that no run reads is a promise that nobody keeps."""
+    puct = {
+        "search.algorithm": "puct", "search.temperature_moves": 2, "search.fpu": "parent", "search.reuse": True,
+        "acting.value_mix": 0.5, "trainer.iterations": 1,
+    }  # fmt: skip
+    boards = {"net.kind": "conv", "net.blocks": 1, "net.channels": 8, "trainer.iterations": 1}
+    unread = set(leaf_paths(SelfPlayConfig))
+    for number, (changed, left_out) in enumerate([({}, ()), (puct, ("search.considered",)), (boards, ("net.hidden",))]):
+        values = TINY | {"trainer.default_local_dir": str(tmp_path / str(number))} | changed
+        tree = nested({key: value for key, value in values.items() if key not in left_out})
+        recording: Any = Recording(load(SelfPlayConfig, preset=tree).config)
+        GameTrainer(recording).train()
+        unread &= set(recording.unread())
+    assert unread == set()
 
 
 def test_another_config_is_another_run(tmp_path: Path) -> None:

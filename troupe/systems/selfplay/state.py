@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from troupe.errors import DataError, StorageError
 from troupe.stores import run_config
+from troupe.systems.selfplay.config import SelfPlayConfig
 from troupe.systems.selfplay.judging import Judgement
 
 if TYPE_CHECKING:
-    from troupe.systems.selfplay.config import SelfPlayConfig
     from troupe.systems.selfplay.trainer import GameTrainer
 
 __all__ = ["remember", "restore", "save"]
@@ -32,7 +32,7 @@ _CHAMPION = "champion_"
 def remember(folder: Path, config: SelfPlayConfig) -> None:
     """config.json; StorageError for a folder that was begun with another config."""
     run_config.remember_config(
-        folder, config.model_dump(mode="json"), type(config)().model_dump(mode="json"), _MAY_CHANGE
+        folder, config.model_dump(mode="json"), SelfPlayConfig().model_dump(mode="json"), _MAY_CHANGE
     )
 
 

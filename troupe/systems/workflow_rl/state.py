@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from troupe.stores import run_config
 from troupe.stores.atomic import publish_folder, staged_folder
+from troupe.systems.workflow_rl.config import WorkflowRLConfig
 from troupe.training.evaluation import Report
 
 if TYPE_CHECKING:
     from troupe.models.language import LanguageModel
-    from troupe.systems.workflow_rl.config import WorkflowRLConfig
     from troupe.systems.workflow_rl.trainer import AgentTrainer
 
 __all__ = ["remember_config", "restore", "save", "save_start"]
@@ -29,7 +29,7 @@ _MAY_CHANGE = tuple(
 def remember_config(folder: Path, config: WorkflowRLConfig) -> None:
     """Writes config.json; refuses a folder that was begun with another config (StorageError names the first key)."""
     run_config.remember_config(
-        folder, config.model_dump(mode="json"), type(config)().model_dump(mode="json"), _MAY_CHANGE
+        folder, config.model_dump(mode="json"), WorkflowRLConfig().model_dump(mode="json"), _MAY_CHANGE
     )
 
 
