@@ -196,3 +196,15 @@ def test_the_documented_session(tmp_path: Path) -> None:
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert refused.returncode == 2 and "workflow 'math_tool', not 'search'" in refused.stderr
+
+
+@pytest.mark.parametrize("number", [1, 2, 6, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4, 5, 7))])
+def test_an_example_of_self_play_runs(number: int, tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "examples" / "self_play.py"
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(script), str(number)], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()

@@ -102,6 +102,28 @@ def test_a_game_can_be_played(finished: Path, capsys: pytest.CaptureFixture, mon
     assert any(end in said for end in ("you win", "you lose", "a draw")) and "is not one of" in said
 
 
+def test_a_game_with_dice_can_be_played_and_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    assert main(words(folder, game="pig", trainer__iterations=1, arena__every=1, arena__opening_plies=0)) in (0, 3)
+    asked: list[str] = []
+
+    def answer(self: object, prompt: str = "") -> str:
+        asked.append(prompt)
+        return "1" if "1" in prompt else "0"  # hold as soon as that is legal
+
+    monkeypatch.setattr("rich.console.Console.input", answer)
+    assert main(["play", str(folder), "--simulations", "4", "--seed", "3"]) == 0
+    said = capsys.readouterr().out
+    assert ("you win" in said) != ("you lose" in said)
+    assert asked and all("[]" not in prompt for prompt in asked)
+    assert main(["play", str(folder), "--think", "0 5 0 4"]) == 0  # roll a 5, roll a 4
+    assert "it would play" in capsys.readouterr().out
+    assert main(["play", str(folder), "--think", "0 7"]) == 2
+    assert "move 2 is 7, which is not legal there; legal: [1, 2, 3, 4, 5, 6]" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -63,3 +63,11 @@ def test_documented_dicts_become_tasks() -> None:
 def test_a_generator_without_make_says_so() -> None:
     with pytest.raises(NotImplementedError, match="make"):
         BaseTaskGenerator().generate(1)
+
+
+def test_worked_steps_are_hidden_like_any_solution() -> None:
+    """Document 001's tasks carry `steps`; a workflow or a world sees a task's data."""
+    record = {"task_id": "a", "type": "custom", "problem": "2 + 2?", "answer": "4", "steps": ["2 + 2 = 4"], "unit": "m"}
+    task = as_task(record)
+    assert task.solution == ["2 + 2 = 4"] and task.data == {"unit": "m"}
+    assert as_task({**record, "solution": "own"}).solution == "own"

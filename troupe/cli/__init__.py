@@ -110,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
     play.add_argument("run", help="run or checkpoint folder of `troupe train selfplay`")
     play.add_argument("--simulations", type=int, default=None, help="per move (default: those of the run's matches)")
     play.add_argument("--second", action="store_true", help="let the network begin")
+    play.add_argument("--seed", type=int, default=0, help="of the dice, where a game has them")
     play.add_argument("--think", default=None, metavar="MOVES", help='show the search after "3 3 2", and stop')
     play.add_argument("--svg", default=None, metavar="FILE", help="with --think: also draw the tree there")
     play.set_defaults(command=("troupe.cli.selfplay", "play"))

@@ -124,7 +124,7 @@ def play(arguments: argparse.Namespace) -> int:
     player = load_player(arguments.run, simulations=arguments.simulations)
     if arguments.think is not None:
         return _think(console, player, arguments.think, arguments.svg)
-    return _match(console, player, human=1 if arguments.second else 0)
+    return _match(console, player, human=1 if arguments.second else 0, seed=arguments.seed)
 
 
 def _think(console: Any, player: TrainedPlayer, moves: str, svg: str | None) -> int:
@@ -149,10 +149,16 @@ def _number(word: str) -> int:
         raise ConfigError(f"{word!r} is no move; moves are numbers, such as --think '3 3 2'") from None
 
 
-def _match(console: Any, player: TrainedPlayer, human: int) -> int:
+def _match(console: Any, player: TrainedPlayer, human: int, seed: int) -> int:
+    import numpy as np
+
+    from troupe.systems.selfplay.openings import rolled
+
     game = player.game
     render = getattr(game, "render", str)
-    state, mover, done, reward, last = game.initial(), 0, False, 0.0, 0
+    dice = np.random.default_rng(seed)
+    last = 0
+    state, mover, done, reward = rolled(game, game.initial(), 0, False, dice)
     while not done:
         console.print(f"{render(state)}\n", markup=False)
         legal = list(game.legal(state))
@@ -163,6 +169,10 @@ def _match(console: Any, player: TrainedPlayer, human: int) -> int:
             console.print(f"{player.source} plays {action}")
         last = mover
         state, reward, done, mover = game.step(state, action)
+        asked = mover
+        state, mover, done, gained = rolled(game, state, mover, done, dice)
+        if gained:
+            reward, last = gained, asked
     console.print(f"{render(state)}\n", markup=False)
     won = reward > 0
     console.print("a draw" if reward == 0 else "you win" if won == (last == human) else "you lose")

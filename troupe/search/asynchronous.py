@@ -150,7 +150,9 @@ class _Worker:
     def __init__(self, ask: Callable[[Any], Any]) -> None:
         self._ask = ask
         self._questions: queue.SimpleQueue[tuple[asyncio.Future[Any], Any] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="evaluator", daemon=True).start()
+        self._busy = False
+        self._thread = threading.Thread(target=self._run, name="evaluator", daemon=True)
+        self._thread.start()
 
     async def ask(self, question: Any) -> Any:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -158,15 +160,21 @@ class _Worker:
         return await answer
 
     def close(self) -> None:
+        """Ends the thread. One that is idle is waited for, which takes microseconds: a thread that has used torch and is
+        still on its way out when the interpreter ends takes the process down with it."""
         self._questions.put(None)
+        if not self._busy:
+            self._thread.join(1.0)
 
     def _run(self) -> None:
         while (item := self._questions.get()) is not None:
             future, question = item
+            self._busy = True
             try:
                 result, error = self._ask(question), None
             except BaseException as raised:  # raised again where the answer is waited for
                 result, error = None, raised
+            self._busy = False
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 future.get_loop().call_soon_threadsafe(_tell, future, result, error)
 

@@ -87,7 +87,8 @@ _OWN_KEYS = ("difficulty", "answer", "solution")
 def as_task(record: Task | Mapping[str, Any]) -> Task:
     """A Task from document 001's dict `{"task_id", "type", "difficulty", "problem", "answer"}`; a Task stays as it is.
 
-    Other keys become the task's data. Raises DataError where one of the first keys is missing.
+    `steps` are a worked solution. Other keys become the task's data. Raises DataError where one of the first keys is
+    missing.
     """
     if isinstance(record, Task):
         return record
@@ -96,5 +97,8 @@ def as_task(record: Task | Mapping[str, Any]) -> Task:
         raise DataError(f"a generated task has no {missing[0]!r}; it needs {', '.join(_RECORD_KEYS)}")
     renamed = {name: record[key] for key, name in _RECORD_KEYS.items()}
     own = {key: record[key] for key in _OWN_KEYS if key in record}
-    data = {key: value for key, value in record.items() if key not in _RECORD_KEYS and key not in _OWN_KEYS}
+    if "steps" in record:
+        own.setdefault("solution", record["steps"])
+    hidden = (*_RECORD_KEYS, *_OWN_KEYS, "steps")
+    data = {key: value for key, value in record.items() if key not in hidden}
     return Task(**renamed, **own, data={**data.pop("data", {}), **data})

@@ -201,6 +201,12 @@ class Solo(Three):
         ({"learning.first": 500}, "learning would never begin"),
         ({"search.algorithm": "puct"}, "search.considered"),
         ({"game.args": {"boards": 2}}, "no option 'boards'"),
+        (
+            {"acting.runtime": "onnxruntime", "acting.precision": "bf16", "acting.workers": 1},
+            "computes in fp32 on the CPU",
+        ),
+        ({"arena.cap": 21}, "arena.cap"),
+        ({"learning.final_lr": 1.0}, "final_lr is larger than learning.lr"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
@@ -209,6 +215,12 @@ def test_bad_input_is_refused_in_one_sentence(tmp_path: Path, changed: dict[str,
         GameTrainer(nested(values))
     assert said in str(refused.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_class_of_the_script_itself_cannot_go_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Solo, "__module__", "__main__")
+    with pytest.raises(ConfigError, match=r"put it into a module, or write acting\.workers=0"):
+        GameTrainer({"acting": {"workers": 1}}, game=Solo())
 
 
 def test_a_network_that_cannot_read_the_game_is_refused(tmp_path: Path) -> None:

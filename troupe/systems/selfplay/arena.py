@@ -11,7 +11,7 @@ import numpy as np
 from troupe.errors import DataError
 from troupe.maths.ratings import Pairs, Score
 from troupe.protocols import Game
-from troupe.systems.selfplay.openings import openings
+from troupe.systems.selfplay.openings import openings, rolled
 from troupe.systems.selfplay.players import Player
 
 __all__ = ["Match", "play_match", "play_until"]
@@ -102,8 +102,8 @@ def _play(
 ) -> list[float]:
     """Our return of each game."""
     lines = [[state, player, 0.0, False] for state, player in starts]
-    for line in lines:
-        _roll(game, line, 0, generator)
+    for line, side in zip(lines, sides, strict=True):
+        _roll(game, line, side, generator)
     for _ in range(_ENDLESS):
         live = [i for i, line in enumerate(lines) if not line[3]]
         if not live:
@@ -125,7 +125,6 @@ def _take(game: Game, line: list[Any], action: Any, side: int) -> None:
 
 
 def _roll(game: Game, line: list[Any], side: int, generator: np.random.Generator) -> None:
-    chance = getattr(game, "chance", None)
-    while chance is not None and not line[3] and (pairs := chance(line[0])):
-        outcome = int(generator.choice(len(pairs), p=[probability for _, probability in pairs]))
-        _take(game, line, pairs[outcome][0], side)
+    state, mover, total, done = line
+    after, player, over, gained = rolled(game, state, mover, done, generator)
+    line[:] = [after, player, total + (gained if mover == side else -gained), over]

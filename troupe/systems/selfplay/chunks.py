@@ -28,7 +28,7 @@ class Chunk:
     columns: Mapping[str, np.ndarray]
     results: np.ndarray  # float64 [games]: player 0's return
     lengths: np.ndarray  # int64 [games]: moves searched
-    counts: Mapping[str, float]  # simulations, network evaluations, cache hits, agreement
+    counts: Mapping[str, float]  # simulations, network evaluations, cache hits
 
     @property
     def positions(self) -> int:

@@ -97,15 +97,15 @@ class ArenaConfig(Frozen):
     """SPRT: one that is so much stronger is promoted."""
     error: float = Field(0.05, gt=0, lt=0.5)
     """SPRT: chance of either mistake."""
-    cap: int = Field(400, ge=2)
+    cap: int = Field(400, ge=2, multiple_of=2)
     """SPRT: games after which it is undecided, and the incumbent stays."""
-    after_rejection: Literal["incumbent", "candidate"] = "candidate"
-    """Where learning goes on after a rejection: from the incumbent's weights (AlphaGo Zero), or from the candidate's
-    (AlphaZero), which is then judged again."""
+    after_rejection: Literal["incumbent", "candidate"] = "incumbent"
+    """Where learning goes on after a rejection: from the incumbent's weights, or from the candidate's (AlphaZero),
+    which is judged again after further iterations."""
     anchors: tuple[str, ...] = ("random", "minimax:2", "untrained")
     """Opponents that never change, for the Elo curve: random, minimax:DEPTH (with the game's heuristic), untrained (the
     starting network with the same search), and `champions`: every promoted network."""
-    anchor_games: int = Field(40, ge=2)
+    anchor_games: int = Field(40, ge=2, multiple_of=2)
     """Games against each anchor per judgement."""
 
 
@@ -165,6 +165,8 @@ class SelfPlayConfig(Frozen):
             depth = anchor.removeprefix("minimax:")
             if anchor not in ("random", "untrained", "champions") and not (depth != anchor and depth.isdecimal()):
                 raise ValueError(f"arena.anchors has {anchor!r}; write random, untrained, champions or minimax:DEPTH")
+        if self.learning.final_lr > self.learning.lr:
+            raise ValueError("learning.final_lr is larger than learning.lr; the rate falls over the run")
         if self.learning.first > self.learning.window:
             raise ValueError("learning.first is larger than learning.window; learning would never begin")
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -98,10 +98,9 @@ class Judge:
         ours = self._network("candidate", candidate)
         scores: dict[str, Score] = {}
         for name in arena.anchors:
-            for opponent, player in self._anchors(name, iteration, champions):
-                if opponent != incumbent:
-                    match = self._match(ours, player, arena.anchor_games // 2, iteration, opponent, 0)
-                    scores[opponent] = match.score
+            for opponent, player in self._anchors(name, iteration, incumbent, champions):
+                match = self._match(ours, player, arena.anchor_games // 2, iteration, opponent, 0)
+                scores[opponent] = match.score
         theirs = self._network("incumbent", champion)
         match = play_until(
             lambda part, pairs: self._match(ours, theirs, pairs, iteration, "incumbent", part),
@@ -119,17 +118,25 @@ class Judge:
         words = [self._config.seed, 1_000_003, iteration, part, *name.encode()]
         return np.random.default_rng(np.random.SeedSequence(words))
 
-    def _anchors(self, name: str, iteration: int, champions: Mapping[str, Weights]) -> list[tuple[str, Player]]:
+    def _anchors(
+        self, name: str, iteration: int, incumbent: str, champions: Mapping[str, Weights]
+    ) -> Iterator[tuple[str, Player]]:
+        """The opponents that an anchor stands for, without the incumbent, who has a match of their own. One by one: all
+        past champions play through one evaluator, which holds the weights of the last that was asked for."""
         generator = self._generator(iteration, f"player {name}", 0)
         if name == "random":
-            return [(name, RandomPlayer(self._game, generator))]
-        if name.startswith("minimax:"):
-            return [(name, Minimax(self._game, int(name.removeprefix("minimax:")), generator))]
-        if name == "untrained":
-            return [(name, self._network(name, self._start))]
-        if name == "champions":
-            return [(past, self._network("champion", weights)) for past, weights in champions.items()]
-        raise DataError(f"nobody is called {name!r}; write random, untrained, champions or minimax:DEPTH")
+            yield name, RandomPlayer(self._game, generator)
+        elif name.startswith("minimax:"):
+            yield name, Minimax(self._game, int(name.removeprefix("minimax:")), generator)
+        elif name == "untrained":
+            if incumbent != name:
+                yield name, self._network(name, self._start)
+        elif name == "champions":
+            for past, weights in champions.items():
+                if past != incumbent:
+                    yield past, self._network("champion", weights)
+        else:
+            raise DataError(f"nobody is called {name!r}; write random, untrained, champions or minimax:DEPTH")
 
     def _network(self, role: str, weights: Weights) -> SearchPlayer:
         load_weights(self._net, weights)

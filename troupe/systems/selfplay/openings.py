@@ -9,7 +9,7 @@ import numpy as np
 from troupe.protocols import BatchGame, Game
 from troupe.search.worlds import is_batch
 
-__all__ = ["openings"]
+__all__ = ["openings", "rolled"]
 
 _TRIES = 1000
 
@@ -28,12 +28,11 @@ def openings(game: Game | BatchGame, plies: np.ndarray, generator: np.random.Gen
 def _walk(game: Any, length: int, generator: np.random.Generator) -> tuple[Any, int]:
     best, shortest = -1, (game.initial(), 0)
     for _ in range(_TRIES):
-        state, player, _ = _rolled(game, game.initial(), 0, False, generator)
+        state, player, *_ = rolled(game, game.initial(), 0, False, generator)
         for ply in range(length):
             actions = list(game.legal(state))
-            after, mover, done = _rolled(
-                game, *_take(game, state, actions[int(generator.integers(len(actions)))]), generator
-            )
+            after, _, done, mover = game.step(state, actions[int(generator.integers(len(actions)))])
+            after, mover, done, _ = rolled(game, after, mover, done, generator)
             if done:
                 break
             state, player = after, mover
@@ -44,18 +43,19 @@ def _walk(game: Any, length: int, generator: np.random.Generator) -> tuple[Any, 
     return shortest
 
 
-def _take(game: Any, state: Any, action: Any) -> tuple[Any, int, bool]:
-    after, _, done, player = game.step(state, action)
-    return after, player, done
-
-
-def _rolled(game: Any, state: Any, player: int, done: bool, generator: np.random.Generator) -> tuple[Any, int, bool]:
-    """What chance makes of a state before the next decision."""
+def rolled(
+    game: Any, state: Any, player: int, done: bool, generator: np.random.Generator
+) -> tuple[Any, int, bool, float]:
+    """What chance makes of a state before the next decision: (state, player to move, whether it is over, rewards on the
+    way as the given `player` sees them)."""
     chance = getattr(game, "chance", None)
+    gained, asked = 0.0, player
     while chance is not None and not done and (pairs := chance(state)):
         outcome = int(generator.choice(len(pairs), p=[probability for _, probability in pairs]))
-        state, player, done = _take(game, state, pairs[outcome][0])
-    return state, player, done
+        mover = player
+        state, reward, done, player = game.step(state, pairs[outcome][0])
+        gained += reward if mover == asked else -reward
+    return state, player, done, gained
 
 
 def _batch_walk(game: Any, length: int, generator: np.random.Generator) -> tuple[np.ndarray, int]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from troupe.envs import BATCH_GAMES, make_batch_game, make_game
-from troupe.errors import ConfigError, MissingExtra
+from troupe.errors import ConfigError
 from troupe.protocols import BatchGame, Evaluator, Game
 from troupe.search.config import SearchConfig
 from troupe.search.minimax import MinimaxPlayer
@@ -80,6 +80,12 @@ class RowGame:
     def key(self, state: np.ndarray) -> Hashable:
         return state.tobytes()
 
+    def __getattr__(self, name: str) -> Any:
+        """What an array game says of single states by the same names: `heuristic`, `render`, `to_play`."""
+        if name not in ("heuristic", "render", "to_play"):
+            raise AttributeError(name)
+        return getattr(self._game, name)
+
 
 class Player(Protocol):
     """Who moves in matches. `choose` answers for many states at once: actions, one per state."""
@@ -125,13 +131,3 @@ class Minimax:
 
     def choose(self, states: Sequence[Any], to_play: Sequence[int]) -> list[Any]:
         return [self._player(state, player) for state, player in zip(states, to_play, strict=True)]
-
-
-def require_runtime(name: str) -> None:
-    """Fails early where a runtime is asked for that is not installed."""
-    package = {"onnxruntime": "onnxruntime", "openvino": "openvino"}.get(name)
-    if package is not None:
-        from importlib.util import find_spec
-
-        if find_spec(package) is None:
-            raise MissingExtra(package, "accel", f"acting.runtime={name}")

@@ -51,6 +51,8 @@ def search_config(mcts: Mapping[str, Any] | None) -> SearchConfig:
             raise ConfigError(f"mcts.{key}: unknown key{did_you_mean(key, [*MCTS_KEYS, 'virtual_loss'])}")
     values = {**_DEFAULTS, **{MCTS_KEYS[key]: value for key, value in given.items()}}
     idle = _PUCT if values["algorithm"] == "gumbel" else _GUMBEL
+    if "temperature" in given and "temperature_init" in given:
+        raise ConfigError("mcts.temperature and mcts.temperature_init are the same setting; write one of them")
     for key in given:
         if MCTS_KEYS[key] in idle:
             raise ConfigError(f"mcts.{key} is not read with algorithm={values['algorithm']!r}; leave it out")
@@ -88,7 +90,7 @@ class TrainerSettings(Frozen):
     """Weight of examples to imitate, and of values."""
     failure_weight: float = Field(0.3, ge=0)
     """Weight of the actions of failed attempts, which become less likely."""
-    eval_games: int = Field(100, ge=1)
+    eval_games: int = Field(100, ge=10)
     """Held-out tasks on which a candidate meets the incumbent after each iteration."""
     confidence: float = Field(0.95, gt=0, lt=1)
     """Of the gate's interval: a candidate is promoted where all of it lies above no difference."""

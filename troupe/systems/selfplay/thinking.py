@@ -27,11 +27,14 @@ class Thought:
 
 
 def think(player: SearchPlayer, moves: Sequence[int], *, depth: int = 3, width: int = 4) -> Thought:
-    """Searches the position after `moves`. Raises ConfigError for a move that cannot be made there."""
+    """Searches the position after `moves`; where chance decides, a move is one of its outcomes, and what it decides at
+    the end is rolled. Raises ConfigError for a move that cannot be made there."""
     game = player.game
     state, mover = game.initial(), 0
+    chance = getattr(game, "chance", None)
     for number, move in enumerate(moves, start=1):
-        legal = list(game.legal(state))
+        pairs = () if chance is None else chance(state)
+        legal = [outcome for outcome, _ in pairs] or list(game.legal(state))
         if move not in legal:
             raise ConfigError(f"move {number} is {move}, which is not legal there; legal: {legal}")
         state, _, done, mover = game.step(state, move)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from troupe.config import load
-from troupe.engines.runtimes import bf16_supported
+from troupe.engines.runtimes import bf16_supported, choose
 from troupe.errors import ConfigError
 from troupe.maths.statistics import Interval
 from troupe.models.policy_value import PolicyValueNet, policy_value_net
@@ -29,7 +29,7 @@ from troupe.systems.selfplay import state
 from troupe.systems.selfplay.chunks import Chunk
 from troupe.systems.selfplay.config import ALIASES, GameConfig, SelfPlayConfig
 from troupe.systems.selfplay.judging import Judge, Judgement, Ladder
-from troupe.systems.selfplay.players import require_runtime, search_game
+from troupe.systems.selfplay.players import search_game
 from troupe.systems.selfplay.workers import Crew
 from troupe.training.learner import Learner, adamw, cosine_with_warmup
 from troupe.training.objectives import Meter, policy_value
@@ -75,10 +75,15 @@ class GameTrainer:
         self.config = _as_config(config)
         self.given = game
         if game is not None:
+            if type(game).__module__ == "__main__" and self.config.acting.workers:
+                raise ConfigError(
+                    f"the class {type(game).__name__} stands in the script that is run, where worker processes cannot "
+                    "import it; put it into a module, or write acting.workers=0"
+                )
             name = f"{type(game).__module__}:{type(game).__qualname__}"
             self.config = self.config.model_copy(update={"game": GameConfig(name=name)})
         torch.set_num_threads(self.config.trainer.threads)
-        require_runtime(self.config.acting.runtime)
+        choose(self.config.acting.runtime, self.config.acting.precision, "cpu")  # fails here, and not in a worker
         self.folder = Path(self.config.trainer.default_local_dir)
         self.game = search_game(self.config.game, game)
         assert self.game.actions is not None

@@ -6,9 +6,10 @@ A chunk's games depend on its seed and on the weights alone, so it does not matt
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
@@ -53,24 +54,32 @@ class Crew:
         arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in weights.items()}
         sizes = chunk_sizes(self._config.acting.games, self._config.acting.chunk)
         jobs = [(iteration, number, size, arrays) for number, size in enumerate(sizes)]
-        self._ordered[iteration] = jobs if self._pool is None else [self._pool.submit(_play, *job) for job in jobs]
+        with _alive():
+            self._ordered[iteration] = jobs if self._pool is None else [self._pool.submit(_play, *job) for job in jobs]
 
     def gather(self, iteration: int) -> list[Chunk]:
         """The games that were ordered, chunk by chunk. Raises TrainingError where a worker has died."""
         ordered = self._ordered.pop(iteration)
         if self._pool is None:
             return [self._own.play(*job) for job in ordered]
-        try:
+        with _alive():
             return [_result(future) for future in ordered]
-        except BrokenProcessPool as error:
-            raise TrainingError(
-                "a self-play worker died (killed, or out of memory); the same command continues from the last "
-                "checkpoint"
-            ) from error
 
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _alive() -> Iterator[None]:
+    """Raises TrainingError where a worker has died."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise TrainingError(
+            "a self-play worker died (killed, out of memory, or unable to import the game); the same command continues "
+            "from the last checkpoint"
+        ) from error
 
 
 def _result(future: Future[Chunk]) -> Chunk:
