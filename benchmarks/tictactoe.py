@@ -21,6 +21,8 @@ from troupe.search.minimax import solve
 from troupe.systems.selfplay.deploy import load_player
 from troupe.systems.selfplay.players import Player
 
+CPU_SECONDS = 120
+
 
 def exhaustive(game: Any, player: Player, side: int) -> tuple[int, int, int]:
     """(won, drawn, lost) lines of play in which the player has this colour and the opponent tries every move."""
@@ -108,13 +110,14 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.run is not None:
         return 1 if show(arguments.run) else 0
-    lost = 0
+    lost, slow = 0, False
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as scratch:
             wall, cpu = train(Path(scratch) / "run", seed)
-            print(f"seed {seed}: trained in {wall:.0f} s, {cpu:.0f} CPU-s")
+            print(f"seed {seed}: trained in {wall:.0f} s, {cpu:.0f} CPU-s (at most {CPU_SECONDS} are allowed)")
             lost += show(Path(scratch) / "run")
-    return 1 if lost else 0
+            slow |= cpu > CPU_SECONDS
+    return 1 if lost or slow else 0
 
 
 if __name__ == "__main__":

@@ -160,8 +160,8 @@ class _Worker:
         return await answer
 
     def close(self) -> None:
-        """Ends the thread. One that is idle is waited for, which takes microseconds: a thread that has used torch and is
-        still on its way out when the interpreter ends takes the process down with it."""
+        """Ends the thread. One that is idle is waited for, which takes microseconds: a thread that has used torch and
+        is still on its way out when the interpreter ends takes the process down with it."""
         self._questions.put(None)
         if not self._busy:
             self._thread.join(1.0)

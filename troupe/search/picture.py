@@ -115,7 +115,7 @@ def picture_of(
 
 def _own_render(world: World, slot: int) -> Render | None:
     """Slots of a world in plain Python may have games of their own."""
-    game = world._games[slot] if isinstance(world, PythonWorld) else getattr(world, "game", None)
+    game = world.game_of(slot) if isinstance(world, PythonWorld) else getattr(world, "game", None)
     return getattr(game, "render", None)
 
 

@@ -70,6 +70,8 @@ class World(Protocol):
 
     def candidates(self, slots: np.ndarray, nodes: np.ndarray) -> Sequence[Sequence[Any]] | None: ...
 
+    def game_of(self, slot: int) -> Any: ...
+
     def edge_of(self, slot: int, node: int, action: Any) -> int:
         """The edge of an action; DataError where it is not legal there."""
         ...
@@ -104,6 +106,10 @@ class GamePositions:
 
     def candidates(self) -> Sequence[Sequence[Any]] | None:
         return self.world.candidates(self.slots, self.nodes)
+
+    def games(self) -> Sequence[Any]:
+        """The game that each position belongs to; tasks have games of their own."""
+        return [self.world.game_of(slot) for slot in self.slots.tolist()]
 
     def take(self, indices: np.ndarray) -> GamePositions:
         return GamePositions(
@@ -189,6 +195,9 @@ class BatchWorld:
     def candidates(self, slots: np.ndarray, nodes: np.ndarray) -> None:
         return None
 
+    def game_of(self, slot: int) -> BatchGame:
+        return self.game
+
     def edge_of(self, slot: int, node: int, action: Any) -> int:
         legal = self.game.legal(self._states[slot, node][None])[0]
         if not (isinstance(action, (int, np.integer)) and 0 <= action < len(legal) and legal[action]):
@@ -249,6 +258,9 @@ class PythonWorld:
         self._games[slot] = game
         self._named[slot] = [None] * len(self._named[slot])
         self._admit(game)
+
+    def game_of(self, slot: int) -> Game:
+        return self._games[slot]
 
     def place(self, slots: np.ndarray, states: Any | None) -> Arrivals:
         where = slots.tolist()

@@ -183,7 +183,8 @@ class Gate:
 class MatchGate:
     """Promotes by matches instead of tasks: a sequential test on pairs of games against the incumbent.
 
-    Undecided keeps the incumbent, and so does a match that was not played. `difference` is in Elo.
+    Undecided keeps the incumbent, and so does a match that was not played. `difference` is in Elo, and too large on
+    average where the test stopped early: whoever was lucky stops first. Matches of fixed length measure strength.
     """
 
     test: Sprt = field(default_factory=Sprt)

@@ -174,12 +174,21 @@ class AgentEvaluator:
             values = answer.double().cpu().numpy().reshape(len(states))
         return logits, values
 
+    def _encoders(self, positions: Positions) -> Sequence[Encode | None]:
+        """Each position's own, since a world may encode by its task."""
+        games = getattr(positions, "games", None)
+        if games is None:
+            return [self.encode] * len(positions)
+        return [getattr(game, "encode", self.encode) for game in games()]
+
     def _candidates(self, positions: Positions, observations: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
         named = positions.candidates() or ()
         blocks = []
-        for state, actions, observation in zip(positions.states(), named, observations, strict=True):
+        for state, actions, observation, encode in zip(
+            positions.states(), named, observations, self._encoders(positions), strict=True
+        ):
             wanted = actions if self.policy is not None else ()
-            codes = [self.encode(state, action) for action in wanted] if self.encode is not None else []
+            codes = [encode(state, action) for action in wanted] if encode is not None else []
             blocks.append(rows_of(self.family, observation, codes))
         own = np.stack([block[0] for block in blocks])
         given, values = self._forward(np.concatenate([block[1:] for block in blocks]), own)
