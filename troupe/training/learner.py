@@ -209,6 +209,10 @@ class Learner:
             stored = state["groups"][name]
             group.steps = stored["steps"]
             group.optimizer.load_state_dict(stored["optimizer"])
+            for parameter, moments in group.optimizer.state.items():
+                for key, value in moments.items():  # fused kernels walk memory: moments must lie as their weights do
+                    if isinstance(value, Tensor) and value.shape == parameter.shape:
+                        moments[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             for n, parameter in group.parameters.items():
                 pending = stored["pending"].get(n)
                 parameter.grad = None if pending is None else pending.to(parameter.device)
