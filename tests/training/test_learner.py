@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from troupe.batch import Batch, minibatches
 from troupe.errors import ConfigError, TrainingError
 from troupe.maths.gradients import pcgrad
 from troupe.maths.losses import aggregate, normalizer, ppo_clip, value_loss
+from troupe.stores.state import join_state, read_tensors, split_state, write_tensors
 from troupe.training.learner import Learner, OptimizerGroup, adamw, cosine_with_warmup, muon
 
 
@@ -424,3 +426,30 @@ def test_muon_continues_bit_by_bit() -> None:
     for _ in range(2):
         step(second, rest)
     assert torch.equal(whole, second)
+
+
+def test_moments_of_convolutions_lie_as_their_weights_do(tmp_path: Path) -> None:
+    """A fused kernel walks memory: moments that came back in another layout would belong to other weights."""
+
+    def learner() -> tuple[nn.Module, Learner]:
+        torch.manual_seed(0)
+        net = nn.Conv2d(8, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return net, Learner({"net": adamw(dict(net.named_parameters()), lr=0.1, betas=(0.9, 0.99), weight_decay=0.0)})
+
+    def steps(net: nn.Module, learner: Learner, seed: int) -> None:
+        x = torch.randn(2, 8, 5, 5, generator=torch.Generator().manual_seed(seed))
+        for _ in range(3):
+            learner.update([lambda: {"loss": net(x).square().mean()}])
+
+    net, ours = learner()
+    steps(net, ours, 1)
+    tensors, encoded = split_state({"learner": ours.state_dict(), "net": dict(net.state_dict())})
+    write_tensors(tmp_path / "state.safetensors", tensors)
+    stored = join_state(read_tensors(tmp_path / "state.safetensors"), encoded)
+    again, theirs = learner()
+    again.load_state_dict(stored["net"])
+    theirs.load_state_dict(stored["learner"])
+    for network, one in ((net, ours), (again, theirs)):
+        steps(network, one, 2)
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name])
