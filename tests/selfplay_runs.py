@@ -33,9 +33,9 @@ LEARNING = {
 
 
 def command(folder: Path, **changed: Any) -> list[str]:
-    """A whole command line; `__` in a name stands for the dot."""
+    """A whole command line; `__` in a name stands for the dot, and None leaves a key out."""
     values = TINY | {"trainer.default_local_dir": folder} | {key.replace("__", "."): v for key, v in changed.items()}
-    words = [f"{key}={value}" for key, value in values.items()]
+    words = [f"{key}={value}" for key, value in values.items() if value is not None]
     return [sys.executable, "-m", "troupe", "train", "selfplay", *words]
 
 

@@ -60,6 +60,21 @@ def test_kill_and_resume(reference: Path, tmp_path: Path, iterations: int, delay
     assert remains(folder) == remains(reference)
 
 
+def test_kill_and_resume_with_convolutions(tmp_path: Path) -> None:
+    """Their weights lie in memory in an order of their own, which files do not keep."""
+    board = {
+        "game": "connect_four", "net__kind": "conv", "net__blocks": 1, "net__channels": 4, "net__hidden": None,
+        "search__simulations": 4, "arena__anchors": "[random]", "trainer__iterations": 3,
+    }  # fmt: skip
+    code, out, err = finish(start(tmp_path / "calm", **board))
+    assert code in (0, 3), err
+    killed_after(tmp_path / "struck", 2, 0.0, **board)
+    code, again, err = finish(start(tmp_path / "struck", **board))
+    assert code in (0, 3), err
+    assert weights(out) == weights(again)
+    assert remains(tmp_path / "calm") == remains(tmp_path / "struck")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("seed", range(5))
