@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 
 def assert_versions_agree(game: Any, batch: Any, generator: np.random.Generator, games: int = 64) -> int:
@@ -57,3 +58,18 @@ def assert_compiled_looks_agree(legal: Any, encode: Any, batch: Any, row: np.nda
     planes = np.full(int(np.prod(batch.observation_shape)), 9, np.float32)
     encode(row, planes)
     np.testing.assert_array_equal(planes, batch.observe(row[None]).reshape(-1))
+
+
+def assert_played_like_openspiel(game: Any, name: str) -> None:
+    """A hundred random games, move by move; skips where OpenSpiel is absent."""
+    pyspiel = pytest.importorskip("pyspiel")
+    generator = np.random.default_rng(9)
+    for _ in range(100):
+        theirs, state, done, to_play = pyspiel.load_game(name).new_initial_state(), game.initial(), False, 0
+        while not done:
+            assert (to_play, list(game.legal(state))) == (theirs.current_player(), theirs.legal_actions())
+            action, mover = int(generator.choice(game.legal(state))), to_play
+            state, reward, done, to_play = game.step(state, action)
+            theirs.apply_action(action)
+            assert done == theirs.is_terminal()
+        assert theirs.returns()[mover] == reward

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.envs.agreement import assert_versions_agree
+from tests.envs.agreement import assert_played_like_openspiel, assert_versions_agree
 from troupe.envs.connect_four import ConnectFour, ConnectFourBatch, line_heuristic
 from troupe.errors import DataError
 from troupe.testing import check_batch_game, check_game
@@ -46,17 +46,7 @@ def test_the_versions_agree() -> None:
 
 @pytest.mark.oracle
 def test_games_are_those_of_openspiel() -> None:
-    pyspiel = pytest.importorskip("pyspiel")
-    generator = np.random.default_rng(9)
-    for _ in range(100):
-        theirs, state, done, to_play = pyspiel.load_game("connect_four").new_initial_state(), GAME.initial(), False, 0
-        while not done:
-            assert (to_play, list(GAME.legal(state))) == (theirs.current_player(), theirs.legal_actions())
-            action, mover = int(generator.choice(GAME.legal(state))), to_play
-            state, reward, done, to_play = GAME.step(state, action)
-            theirs.apply_action(action)
-            assert done == theirs.is_terminal()
-        assert theirs.returns()[mover] == reward
+    assert_played_like_openspiel(GAME, "connect_four")
 
 
 def test_the_checkers_pass() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.envs.agreement import assert_versions_agree
+from tests.envs.agreement import assert_played_like_openspiel, assert_versions_agree
 from troupe.envs.tictactoe import SYMMETRIES, TURNED, TicTacToe, TicTacToeBatch, turns
 from troupe.errors import DataError
 from troupe.testing import check_batch_game, check_game
@@ -26,17 +26,7 @@ def test_the_versions_agree() -> None:
 
 @pytest.mark.oracle
 def test_games_are_those_of_openspiel() -> None:
-    pyspiel = pytest.importorskip("pyspiel")
-    generator = np.random.default_rng(9)
-    for _ in range(100):
-        theirs, state, done, to_play = pyspiel.load_game("tic_tac_toe").new_initial_state(), GAME.initial(), False, 0
-        while not done:
-            assert (to_play, list(GAME.legal(state))) == (theirs.current_player(), theirs.legal_actions())
-            action, mover = int(generator.choice(GAME.legal(state))), to_play
-            state, reward, done, to_play = GAME.step(state, action)
-            theirs.apply_action(action)
-            assert done == theirs.is_terminal()
-        assert theirs.returns()[mover] == reward
+    assert_played_like_openspiel(GAME, "tic_tac_toe")
 
 
 def test_the_checkers_pass() -> None:
