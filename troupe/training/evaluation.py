@@ -183,7 +183,8 @@ class Gate:
 class MatchGate:
     """Promotes by matches instead of tasks: a sequential test on pairs of games against the incumbent.
 
-    Undecided keeps the incumbent, and so does a match that was not played. `difference` is in Elo, and too large on
+    Undecided keeps the incumbent, and so does a match that was not played. The test takes pairs for independent: count
+    none whose games could only repeat those of another. `difference` is in Elo, and too large on
     average where the test stopped early: whoever was lucky stops first. Matches of fixed length measure strength.
     """
 
@@ -193,7 +194,8 @@ class MatchGate:
         """Whether more games would change nothing."""
         return self.test.decide(pairs) != "continue"
 
-    def decide(self, pairs: Pairs) -> Decision:
+    def decide(self, pairs: Pairs, shortage: str | None = None) -> Decision:
+        """`shortage` says why there were no more pairs to play; it is a reason where these decided nothing."""
         if not pairs.games:
             return Decision(False, ("no game was played: nothing was compared",))
         verdict, gap = self.test.decide(pairs), elo_of(pairs)
@@ -201,5 +203,7 @@ class MatchGate:
         bounds = f"LLR {self.test.llr(pairs):+.2f} of {self.test.lower:+.2f} and {self.test.upper:+.2f}"
         if verdict == "accept":
             return Decision(True, (f"improved by {found} ({bounds})",), gap)
-        why = "not stronger" if verdict == "reject" else "undecided, so the incumbent stays"
-        return Decision(False, (f"{why}: {found} ({bounds})",), gap)
+        if verdict == "reject":
+            return Decision(False, (f"not stronger: {found} ({bounds})",), gap)
+        said = f"undecided, so the incumbent stays: {found} ({bounds})"
+        return Decision(False, (said,) if shortage is None else (said, shortage), gap)

@@ -7,7 +7,7 @@ from troupe.engines.evaluator import UniformEvaluator
 from troupe.envs import make_batch_game, make_game
 from troupe.errors import DataError
 from troupe.search.config import SearchConfig
-from troupe.systems.selfplay.chunks import Chunk, play_chunk
+from troupe.systems.selfplay.chunks import Chunk, play_chunk, surprise_weights, surprises
 from troupe.systems.selfplay.config import ActingConfig
 from troupe.systems.selfplay.openings import openings
 
@@ -71,6 +71,84 @@ def test_arrays_and_plain_python_play_the_same_games() -> None:
 def test_chance_is_played_too() -> None:
     played = chunk("pig", games=6, slots=3)
     assert set(played.results.tolist()) <= {-1.0, 1.0} and played.columns["policy"].shape[1] == 2
+
+
+class Loaded:
+    """Three moves and four rolls of dice that always fall alike; what is paid goes to the player who is named.
+
+    Move 0, player 0: pays 0; the die pays 5 to player 0.
+    Move 1, player 1: pays 2; the die pays 0, is rolled again and pays 3, both to player 1.
+    Move 2, player 1 again: pays 1; the die takes 4 from player 1 and ends the game.
+    """
+
+    players, actions, observation_shape = 2, 1, (1,)
+    PLAYERS = (0, 0, 1, 1, 1, 1, 1)
+    PAYS = (0.0, 5.0, 2.0, 0.0, 3.0, 1.0, -4.0)
+    ROLLS = (1, 3, 4, 6)
+
+    def initial(self) -> int:
+        return 0
+
+    def legal(self, state: int) -> tuple[int, ...]:
+        return (0,)
+
+    def chance(self, state: int) -> list[tuple[int, float]]:
+        return [(0, 1.0)] if state in self.ROLLS else []
+
+    def step(self, state: int, action: int) -> tuple[int, float, bool, int]:
+        return state + 1, self.PAYS[state], state == 6, self.PLAYERS[min(state + 1, 6)]
+
+    def observe(self, state: int) -> np.ndarray:
+        return np.full(1, state, np.float32)
+
+
+def test_the_discount_applies_once_per_decision_however_often_dice_are_rolled() -> None:
+    """Move 2: 1 - 4 = -3. Move 1: 2 + 0 + 3 + 0.9 * -3 = 2.3. Move 0, of the other player: 5 - 0.9 * 2.3 = 2.93."""
+    settings = ActingConfig(slots=2, opening_plies=0, surprise=1.0)
+    search = SearchConfig(simulations=8, considered=1, discount=0.9)
+    played = play_chunk(Loaded(), UniformEvaluator(), search, settings, 3, (0,))
+    assert played.columns["observations"].ravel().tolist() == [0, 2, 5] * 3
+    assert played.columns["value"] == pytest.approx([2.93, 2.3, -3.0] * 3)
+    assert played.results == pytest.approx([2.93] * 3) and played.lengths.tolist() == [3] * 3
+    assert (played.columns["weight"] == 1).all()  # one legal move: nothing surprises
+
+
+def test_surprise_is_the_divergence_from_the_prior() -> None:
+    """0.5 ln(0.5 / 0.25) + 0.5 ln(0.5 / 0.75) = 0.143841; ln 2; 0; and shares of nothing count as nothing."""
+    policy = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.2, 0.0, 0.8], [0.0, 0.0, 1.0]])
+    prior = np.array([[0.25, 0.75, 0.0], [0.5, 0.5, 0.0], [0.2, 0.0, 0.8], [1.0, 0.0, 0.0]])
+    found = surprises(policy, prior)
+    assert found[:3] == pytest.approx([0.143841, np.log(2), 0.0], abs=1e-6)
+    assert found[3] == pytest.approx(-np.log(1e-38))  # a prior that underflowed: large, and finite
+
+
+def test_weights_by_surprise_are_one_on_average() -> None:
+    """Of 0.1, 0.3 and 0.8 the mean is 0.4: shares 0.25, 0.75 and 2, half of each and a half for all."""
+    surprise = np.array([0.1, 0.3, 0.8])
+    assert surprise_weights(surprise, 0.5) == pytest.approx([0.625, 0.875, 1.5])
+    assert surprise_weights(surprise, 1.0) == pytest.approx([0.25, 0.75, 2.0])
+    assert surprise_weights(surprise, 0.0).tolist() == [1.0, 1.0, 1.0]
+    assert surprise_weights(np.zeros(3), 1.0).tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "search", [SEARCH, SearchConfig(algorithm="puct", simulations=8, dirichlet_epsilon=0.5)], ids=["gumbel", "puct"]
+)
+def test_rows_weigh_by_how_far_the_search_went_from_the_network(search: SearchConfig) -> None:
+    """The network is uniform here, before any noise: KL = ln(number of legal moves) - entropy of the policy."""
+    plain, weighted = (
+        play_chunk(
+            make_game("tictactoe"), UniformEvaluator(), search, ActingConfig(slots=6, surprise=share), 20, (0, 1, 2)
+        ).columns
+        for share in (0.0, 0.5)
+    )
+    assert (plain["weight"] == 1).all() and (plain["policy"] == weighted["policy"]).all()
+    policy = weighted["policy"].astype(np.float64)
+    entropy = -(policy * np.log(np.maximum(policy, 1e-30))).sum(1)
+    surprise = np.log(weighted["legal"].sum(1)) - entropy
+    assert weighted["weight"] == pytest.approx(0.5 + 0.5 * surprise / surprise.mean(), abs=1e-5)
+    assert weighted["weight"].dtype == np.float32 and weighted["weight"].mean() == pytest.approx(1)
+    assert weighted["weight"].std() > 0.1
 
 
 def test_slots_refill() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 from troupe.errors import DataError
 from troupe.maths.ratings import Pairs, Score
 from troupe.protocols import Game
-from troupe.systems.selfplay.openings import openings, rolled
+from troupe.systems.selfplay.openings import Opening, different_openings, rolled
 from troupe.systems.selfplay.players import Player
 
-__all__ = ["Match", "play_match", "play_until"]
+__all__ = ["Match", "play_match", "play_openings", "play_until"]
 
 _ENDLESS = 10_000
 """Moves after which a game counts as one that never ends."""
@@ -40,16 +40,19 @@ class Match:
 def play_match(
     game: Game, ours: Player, theirs: Player, pairs: int, plies: int, generator: np.random.Generator
 ) -> Match:
-    """`pairs` openings of `plies` random moves, each played twice with the sides swapped, all side by side.
+    """Up to `pairs` different openings of `plies` random moves, each played twice with the sides swapped, all side by
+    side; fewer where the game has fewer (`different_openings`). The score counts what was played."""
+    return play_openings(game, ours, theirs, different_openings(game, pairs, plies, generator), generator)
 
-    Deterministic players meet each opening once more for nothing, so openings are drawn until they differ, as far as
-    the game has so many.
-    """
+
+def play_openings(
+    game: Game, ours: Player, theirs: Player, openings: Sequence[Opening], generator: np.random.Generator
+) -> Match:
+    """Each opening twice, with the sides swapped, all side by side; `generator` rolls what chance decides in them."""
     if game.players != 2:
         raise DataError(f"a match is for two players, and {type(game).__name__} has {game.players}")
-    states, to_play = _different(game, pairs, plies, generator)
-    starts = [(state, int(player)) for state, player in zip(states, to_play, strict=True) for _ in range(2)]
-    sides = [side for _ in range(pairs) for side in (0, 1)]  # which player of the game is ours
+    starts = [opening for opening in openings for _ in range(2)]
+    sides = [side for _ in openings for side in (0, 1)]  # which player of the game is ours
     results = _play(game, ours, theirs, starts, sides, generator)
     outcome = [1.0 if result > 0 else 0.5 if result == 0 else 0.0 for result in results]
     points = tuple(outcome[i] + outcome[i + 1] for i in range(0, len(outcome), 2))
@@ -57,46 +60,26 @@ def play_match(
 
 
 def play_until(
-    match: Callable[[int, int], Match], cap: int, finished: Callable[[Match], bool], *, first: int = 20
+    match: Callable[[int, Sequence[Opening]], Match],
+    openings: Sequence[Opening],
+    finished: Callable[[Match], bool],
+    *,
+    size: int = 20,
 ) -> Match:
-    """Adds `match(part, pairs)` until `finished` or `cap` games."""
-    total: Match | None = None
-    for part, pairs in enumerate(_parts(cap // 2, first)):
-        found = match(part, pairs)
-        total = found if total is None else total + found
+    """Adds `match(part, the next openings)`, `size` of them at a time, until `finished` or all are played."""
+    total = Match((), Score(0, 0, 0))
+    for part, begin in enumerate(range(0, len(openings), size)):
+        total = total + match(part, openings[begin : begin + size])
         if finished(total):
             break
-    assert total is not None
     return total
-
-
-def _parts(pairs: int, first: int) -> Iterator[int]:
-    while pairs > 0:
-        part = min(pairs, first)
-        yield part
-        pairs -= part
-
-
-def _different(game: Game, n: int, plies: int, generator: np.random.Generator) -> tuple[list[Any], list[int]]:
-    key = getattr(game, "key", None) or (lambda state: state)
-    found: dict[Any, tuple[Any, int]] = {}
-    spare: list[tuple[Any, int]] = []
-    for _ in range(20):
-        states, to_play = openings(game, np.full(n, plies), generator)
-        for state, player in zip(states, to_play.tolist(), strict=True):
-            found.setdefault(key(state), (state, player))
-            spare.append((state, player))
-        if len(found) >= n:
-            break
-    chosen = [*found.values(), *spare][:n]
-    return [state for state, _ in chosen], [player for _, player in chosen]
 
 
 def _play(
     game: Game,
     ours: Player,
     theirs: Player,
-    starts: Sequence[tuple[Any, int]],
+    starts: Sequence[Opening],
     sides: Sequence[int],
     generator: np.random.Generator,
 ) -> list[float]:

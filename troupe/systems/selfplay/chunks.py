@@ -11,14 +11,15 @@ import numpy as np
 from troupe.errors import DataError
 from troupe.protocols import BatchGame, Evaluator, Game
 from troupe.search.config import SearchConfig
+from troupe.search.rule import TINY
 from troupe.search.search import Roots, Search, run
 from troupe.systems.selfplay.config import ActingConfig
 from troupe.systems.selfplay.openings import openings
 
-__all__ = ["COLUMNS", "Chunk", "play_chunk"]
+__all__ = ["COLUMNS", "Chunk", "play_chunk", "surprise_weights", "surprises"]
 
 COLUMNS = ("observations", "legal", "policy", "value", "weight")
-"""Of the replay window; one row per position that was searched."""
+"""Of the replay window; one row per position that was searched. `weight` is that of its loss, 1 on average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class _Line:
     observations: list[np.ndarray] = field(default_factory=list)
     legal: list[np.ndarray] = field(default_factory=list)
     policy: list[np.ndarray] = field(default_factory=list)
+    surprise: list[float] = field(default_factory=list)  # KL of the policy from the network's
     found: list[float] = field(default_factory=list)  # the search's own value
     players: list[int] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)  # of each move, as its player sees it
@@ -84,7 +86,7 @@ def play_chunk(
             done.append(_taken(lines, slot))
         _place(trees, over, lines, waiting, states, to_play)
     done.sort(key=lambda line: line.number)
-    return _chunk(done, search.discount, acting.value_mix, trees, evaluator)
+    return _chunk(done, search.discount, acting, trees, evaluator)
 
 
 def _place(
@@ -108,19 +110,43 @@ def _taken(lines: list[_Line | None], slot: int) -> _Line:
 
 def _note(trees: Search, roots: Roots, lines: list[_Line | None]) -> None:
     positions = trees.root_positions(roots.slots)
-    observations = positions.observations()
+    observations, surprise = positions.observations(), surprises(roots.policy, roots.prior)
     for i, slot in enumerate(roots.slots.tolist()):
         line = lines[slot]
         assert line is not None
         line.observations.append(observations[i])
         line.legal.append(positions.legal[i])
         line.policy.append(roots.policy[i].astype(np.float32))
+        line.surprise.append(float(surprise[i]))
         line.found.append(float(roots.value[i]))
         line.players.append(int(positions.to_play[i]))
 
 
+def surprises(policy: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """KL(policy || prior) of each row, `[n, A]` to `[n]`: how far the search moved the network's policy, before noise.
+
+    A prior of exactly 0 counts as the least that a search gives a legal action."""
+    ratio = np.log(np.maximum(policy, TINY)) - np.log(np.maximum(prior, TINY))
+    return np.maximum((policy * ratio).sum(1), 0.0)  # rounding can leave a KL of 0 a little below
+
+
+def surprise_weights(surprise: np.ndarray, share: float) -> np.ndarray:
+    """Policy surprise weighting (Wu 2019, KataGo, arXiv:1902.10565, and its docs/KataGoMethods.md).
+
+        w_i = (1 - share) + share KL_i / mean_j KL_j,    all 1 where every KL is 0
+
+    Positions in which the search taught the network more are learned from more; the mean stays 1. KataGo writes such
+    a position so many times on average; here its loss is multiplied, which has no luck in it. `[n]` to `[n]`.
+    """
+    mean = surprise.mean()
+    return (1 - share) + share * surprise / mean if mean > 0 else np.ones(len(surprise))
+
+
 def _returns(line: _Line, discount: float) -> tuple[list[float], float]:
-    """(the return from each move, as its player sees it; player 0's return from the first)."""
+    """(the return from each move, as its player sees it; player 0's return from the first).
+
+    The discount applies once per move: what chance decides and pays after one belongs to that move.
+    """
     following, player, out = 0.0, 0, []
     for reward, mover in zip(reversed(line.rewards), reversed(line.players), strict=True):
         following = reward + discount * (following if mover == player else -following)
@@ -129,19 +155,21 @@ def _returns(line: _Line, discount: float) -> tuple[list[float], float]:
     return out[::-1], following if player == 0 else -following
 
 
-def _chunk(lines: list[_Line], discount: float, mix: float, trees: Search, evaluator: Evaluator) -> Chunk:
+def _chunk(lines: list[_Line], discount: float, acting: ActingConfig, trees: Search, evaluator: Evaluator) -> Chunk:
+    mix = acting.value_mix
     results: list[float] = []
     values: list[float] = []
     for line in lines:
         returns, result = _returns(line, discount)
         results.append(result)
         values.extend((1 - mix) * z + mix * q for z, q in zip(returns, line.found, strict=True))
+    surprise = np.array([kl for line in lines for kl in line.surprise])
     columns = {
         "observations": np.stack([row for line in lines for row in line.observations]),
         "legal": np.stack([row for line in lines for row in line.legal]),
         "policy": np.stack([row for line in lines for row in line.policy]),
         "value": np.array(values, dtype=np.float32),
-        "weight": np.ones(len(values), dtype=np.float32),
+        "weight": surprise_weights(surprise, acting.surprise).astype(np.float32),
     }
     counts = {"simulations": float(trees.simulations)}
     counts |= {

@@ -37,6 +37,9 @@ class ActingConfig(Frozen):
     """A game longer than this is an error: it would never end."""
     value_mix: float = Field(0.0, ge=0, le=1)
     """Share of the search's own value in the value target, the rest being the game's result."""
+    surprise: float = Field(0.0, ge=0, le=1)
+    """Share of a position's weight in the loss that goes by how far the search moved the network's policy (policy
+    surprise weighting), the rest being the same for all."""
     workers: int = Field(1, ge=0)
     """Processes that play, one thread each; 0 plays in the trainer's own. The games are the same, however many."""
     ahead: bool = True
@@ -90,7 +93,8 @@ class ArenaConfig(Frozen):
     simulations: int = Field(64, ge=1)
     """Simulations per move in matches."""
     opening_plies: int = Field(4, ge=0)
-    """Random moves before each pair of games, which both players then play from both sides."""
+    """Random moves before each pair of games, which both players then play from both sides. No opening is played twice
+    in a match, so there must be enough of them: about half of `cap`."""
     elo0: float = 0.0
     """SPRT: a candidate that is only so much stronger is rejected."""
     elo1: float = 50.0
@@ -98,15 +102,15 @@ class ArenaConfig(Frozen):
     error: float = Field(0.05, gt=0, lt=0.5)
     """SPRT: chance of either mistake."""
     cap: int = Field(400, ge=2, multiple_of=2)
-    """SPRT: games after which it is undecided, and the incumbent stays."""
+    """SPRT: games after which it is undecided, and the incumbent stays; sooner where the openings run out."""
     after_rejection: Literal["incumbent", "candidate"] = "incumbent"
     """Where learning goes on after a rejection: from the incumbent's weights, or from the candidate's (AlphaZero),
     which is judged again after further iterations."""
     anchors: tuple[str, ...] = ("random", "minimax:2", "untrained")
-    """Opponents that never change, for the Elo curve: random, minimax:DEPTH (with the game's heuristic), untrained (the
-    starting network with the same search), and `champions`: every promoted network."""
+    """Opponents that never change, for the Elo curve: random, minimax:DEPTH (1 or more, with the game's heuristic),
+    untrained (the starting network with the same search), and `champions`: every promoted network."""
     anchor_games: int = Field(40, ge=2, multiple_of=2)
-    """Games against each anchor per judgement."""
+    """Games against each anchor per judgement; two per opening, so fewer where the openings run out."""
 
 
 class RunConfig(Frozen):
@@ -147,7 +151,7 @@ class SelfPlayConfig(Frozen):
         ),
     )
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Seeds weights, games, searches, minibatches and matches."""
     game: GameConfig = GameConfig()
     net: PolicyValueConfig = PolicyValueConfig()
@@ -163,8 +167,11 @@ class SelfPlayConfig(Frozen):
             raise ValueError(f"arena.elo0={self.arena.elo0} must lie below arena.elo1={self.arena.elo1}")
         for anchor in self.arena.anchors:
             depth = anchor.removeprefix("minimax:")
-            if anchor not in ("random", "untrained", "champions") and not (depth != anchor and depth.isdecimal()):
-                raise ValueError(f"arena.anchors has {anchor!r}; write random, untrained, champions or minimax:DEPTH")
+            deep = depth != anchor and depth.isdecimal() and int(depth) > 0
+            if anchor not in ("random", "untrained", "champions") and not deep:
+                raise ValueError(
+                    f"arena.anchors has {anchor!r}; write random, untrained, champions or minimax:DEPTH, 1 or more deep"
+                )
         if self.learning.final_lr > self.learning.lr:
             raise ValueError("learning.final_lr is larger than learning.lr; the rate falls over the run")
         if self.learning.first > self.learning.window:

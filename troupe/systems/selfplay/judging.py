@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,9 @@ from troupe.errors import DataError
 from troupe.maths.ratings import Score, Sprt, elo_ratings
 from troupe.maths.statistics import Interval
 from troupe.models.policy_value import PolicyValueNet, load_weights
-from troupe.systems.selfplay.arena import Match, play_match, play_until
+from troupe.systems.selfplay.arena import Match, play_openings, play_until
 from troupe.systems.selfplay.config import SelfPlayConfig
+from troupe.systems.selfplay.openings import Opening, different_openings
 from troupe.systems.selfplay.players import Minimax, Player, RandomPlayer, SearchPlayer, match_game
 from troupe.training.evaluation import Decision, MatchGate
 
@@ -93,26 +94,47 @@ class Judge:
     def judge(
         self, iteration: int, candidate: Weights, incumbent: str, champion: Weights, champions: Mapping[str, Weights]
     ) -> Judgement:
-        """The candidate against the incumbent, by the gate's test, and against each anchor."""
+        """The candidate against the incumbent, by the gate's test, and against each anchor.
+
+        No match meets an opening twice (`different_openings`): the gate stops undecided where they run out before its
+        test ends, and an anchor's match is as long as there are openings for it.
+        """
         arena = self._config.arena
         ours = self._network("candidate", candidate)
         scores: dict[str, Score] = {}
         for name in arena.anchors:
             for opponent, player in self._anchors(name, iteration, incumbent, champions):
-                match = self._match(ours, player, arena.anchor_games // 2, iteration, opponent, 0)
-                scores[opponent] = match.score
+                openings = self._openings(iteration, opponent, arena.anchor_games // 2)
+                scores[opponent] = self._match(ours, player, openings, iteration, opponent, 0).score
         theirs = self._network("incumbent", champion)
+        openings = self._openings(iteration, "incumbent", arena.cap // 2)
         match = play_until(
-            lambda part, pairs: self._match(ours, theirs, pairs, iteration, "incumbent", part),
-            arena.cap,
+            lambda part, some: self._match(ours, theirs, some, iteration, "incumbent", part),
+            openings,
             lambda found: self.gate.is_decided(found.pairs),
         )
         scores[incumbent] = match.score
-        return Judgement(iteration, incumbent, self.gate.decide(match.pairs), scores)
+        return Judgement(iteration, incumbent, self.gate.decide(match.pairs, self._shortage(len(openings))), scores)
 
-    def _match(self, ours: Player, theirs: Player, pairs: int, iteration: int, opponent: str, part: int) -> Match:
-        generator = self._generator(iteration, opponent, part)
-        return play_match(self._game, ours, theirs, pairs, self._config.arena.opening_plies, generator)
+    def _openings(self, iteration: int, opponent: str, pairs: int) -> list[Opening]:
+        generator = self._generator(iteration, f"openings {opponent}", 0)
+        return different_openings(self._game, pairs, self._config.arena.opening_plies, generator)
+
+    def _shortage(self, found: int) -> str | None:
+        """Why a match of all openings that were found is shorter than the cap, and what to write; None: it is not."""
+        arena = self._config.arena
+        if found >= arena.cap // 2:
+            return None
+        return (
+            f"arena.opening_plies={arena.opening_plies} leads to {found} of the {arena.cap // 2} different openings "
+            f"that arena.cap={arena.cap} asks for; write a larger arena.opening_plies, or a larger arena.elo1, which "
+            "takes fewer"
+        )
+
+    def _match(
+        self, ours: Player, theirs: Player, openings: Sequence[Opening], iteration: int, opponent: str, part: int
+    ) -> Match:
+        return play_openings(self._game, ours, theirs, openings, self._generator(iteration, opponent, part))
 
     def _generator(self, iteration: int, name: str, part: int) -> np.random.Generator:
         words = [self._config.seed, 1_000_003, iteration, part, *name.encode()]
