@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "ConfigError",
@@ -61,9 +62,14 @@ class MissingExtra(UserError):
     """An optional package that is not installed."""
 
     def __init__(self, package: str, extra: str, why: str) -> None:
+        self.package, self.extra, self.why = package, extra, why
         super().__init__(
             f"{why} needs the package {package!r}, which is not installed: pip install 'troupe-train[{extra}]'"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker process sends its errors pickled; the message alone would not make one anew."""
+        return type(self), (self.package, self.extra, self.why), self.__dict__
 
 
 class TrainingError(TroupeError):

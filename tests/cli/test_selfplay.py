@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,13 @@ def test_a_promoted_network_is_registered_once(tmp_path: Path, capsys: pytest.Ca
     from troupe.systems.selfplay.deploy import load_player
 
     learning = {key.replace(".", "__"): value for key, value in LEARNING.items()}
+    summaries = []
     for _ in range(2):  # the second call finds everything done
         assert main(words(tmp_path / "run", **learning)) == 0
         assert "Champion: iteration 12" in capsys.readouterr().out
+        summaries.append(json.loads((tmp_path / "run" / "summary.json").read_text()))
+    assert summaries[1]["seconds"] > summaries[0]["seconds"] > 0
+    assert summaries[1]["cpu_seconds"] > summaries[0]["cpu_seconds"] > 0
     registry = ModelRegistry(tmp_path / "run" / "registry")
     assert registry.versions("tictactoe") == [1]
     champion = registry.describe("tictactoe@production")["lineage"]["data"]["champion"]

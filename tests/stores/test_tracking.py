@@ -89,6 +89,25 @@ def test_resume_gives_the_bytes_of_an_uninterrupted_run(tmp_path: Path) -> None:
         run.truncate(offset * 10, 9)
 
 
+def test_a_checkpoint_without_jsonl_keeps_what_an_earlier_part_wrote(tmp_path: Path) -> None:
+    """Steps 0 to 2 with jsonl, 3 and 4 with the console alone, the rest with jsonl again."""
+    with tracker(tmp_path, "jsonl") as run:
+        for step in range(3):
+            run.log(metrics(step), step)
+    with tracker(tmp_path, "console") as run:
+        for step in (3, 4):
+            run.log(metrics(step), step)
+        offset = run.offset
+    assert offset is None
+    for dropped in (0, 3):  # the second time a kill has left the steps 5 to 7 behind
+        with tracker(tmp_path, "jsonl") as run:
+            assert run.truncate(offset, 4) == dropped
+            for step in (5, 6, 7):
+                run.log(metrics(step), step)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [0, 1, 2, 5, 6, 7]
+
+
 def test_kill_at_random_moments_and_resume(tmp_path: Path, killed_after) -> None:
     rng = random.Random(2)
     with tracker(tmp_path / "whole", "jsonl") as run:
@@ -134,7 +153,7 @@ def test_tensorboard_reads_back_and_imports_neither_torch_nor_tensorflow(tmp_pat
 def test_console_prints_one_line_per_call(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with tracker(tmp_path, "console") as run:
         run.log({"reward[a]": 0.123456, "loss": math.nan}, 4)
-        assert run.offset == 0
+        assert run.offset is None
     assert "run-1  step 4  loss nan  reward[a] 0.1235\n" in capsys.readouterr().err
     assert not (tmp_path / "metrics.jsonl").exists()
 

@@ -53,26 +53,16 @@ def train_selfplay(arguments: argparse.Namespace) -> int:
     from troupe.systems.selfplay.trainer import GameTrainer
 
     console = Console(highlight=False)
-    began, cpu = time.monotonic(), _cpu_seconds()
     trainer = GameTrainer(config, progress=_Lines(console))
     result = trainer.train()
     from troupe.systems.selfplay.finish import finish
 
-    seconds, cpu = time.monotonic() - began, _cpu_seconds() - cpu
-    report = finish(trainer, result, seconds, cpu)
+    report = finish(trainer, result)
     _show(console, result)
-    console.print(f"{seconds:.0f} s, {cpu:.0f} CPU-seconds in all processes")
+    console.print(f"{result.seconds:.0f} s, {result.cpu_seconds:.0f} CPU-seconds in all processes of the run so far")
     last = f"report: {report}   run folder: {result.folder}   weights: {result.parameter_hash[:16]}"
     console.print(last, soft_wrap=True)
     return 0 if result.promoted else 3
-
-
-def _cpu_seconds() -> float:
-    """Of this process and of the workers that have ended."""
-    import resource
-
-    uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(use.ru_utime + use.ru_stime for use in uses)
 
 
 class _Lines:

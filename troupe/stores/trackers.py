@@ -78,11 +78,20 @@ class JsonLinesBackend:
     def flush(self) -> None:
         _ = self.lines.offset  # reading it flushes
 
+    def truncate(self, offset: int | None, step: int) -> int:
+        """Drops the lines after `offset` bytes, or those from the first line of a later step on where the checkpoint
+        knows no offset; returns how many."""
+        return self.lines.truncate(self._end_of(step) if offset is None else offset)
+
     def rewind(self, step: int) -> None:
-        """Nothing: `Tracker.truncate` cuts the file at its byte offset."""
+        """Nothing: `Tracker.truncate` cuts the file."""
 
     def close(self, *, failed: bool) -> None:
         self.lines.close()
+
+    def _end_of(self, step: int) -> int:
+        later = (position for position, line in self.lines.records() if line["step"] > step)
+        return next(later, self.lines.offset)
 
 
 class TensorBoard:

@@ -91,19 +91,20 @@ class Tracker:
         self._each("log", lambda backend: backend.log(named, step), skip="jsonl")
 
     @property
-    def offset(self) -> int:
-        """Bytes of `metrics.jsonl`, for the checkpoint; 0 without the backend `jsonl`. Flushes every backend."""
+    def offset(self) -> int | None:
+        """Bytes of `metrics.jsonl`, for the checkpoint; None without the backend `jsonl`. Flushes every backend."""
         self._each("flush", lambda backend: backend.flush(), skip="jsonl")
-        lines = self._lines()
-        return lines.offset if lines else 0
+        jsonl = self._jsonl()
+        return jsonl.lines.offset if jsonl else None
 
-    def truncate(self, offset: int, step: int) -> int:
+    def truncate(self, offset: int | None, step: int) -> int:
         """Goes back to a checkpoint taken at `offset` after `step` was logged; returns how many lines were dropped.
 
-        Raises StorageError where `metrics.jsonl` is shorter than the checkpoint says.
+        A checkpoint without an offset (None) was taken without the backend `jsonl`; what earlier parts of the run wrote
+        stays, up to its `step`. Raises StorageError where `metrics.jsonl` is shorter than the checkpoint says.
         """
-        lines = self._lines()
-        dropped = lines.truncate(offset) if lines else 0
+        jsonl = self._jsonl()
+        dropped = jsonl.truncate(offset, step) if jsonl else 0
         self._each("rewind", lambda backend: backend.rewind(step))
         return dropped
 
@@ -122,9 +123,9 @@ class Tracker:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(failed=kind is not None)
 
-    def _lines(self) -> JsonLines | None:
+    def _jsonl(self) -> JsonLinesBackend | None:
         backend = self._backends.get("jsonl")
-        return backend.lines if isinstance(backend, JsonLinesBackend) else None
+        return backend if isinstance(backend, JsonLinesBackend) else None
 
     def _each(self, doing: str, act: Callable[[Backend], None], skip: str = "") -> None:
         for name, backend in self._backends.items():

@@ -169,6 +169,10 @@ class CheckoutError(DataError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker process sends its errors pickled; the message alone would not make one anew."""
+        return type(self), (str(self), self.reason), self.__dict__
+
 
 def with_checkout(task: Task, folder: str | Path, *, sandbox: Runs | None = None) -> Task:
     """The task with the files of its repository, and with those of its tests that the sandbox can run.

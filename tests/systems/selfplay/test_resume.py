@@ -60,19 +60,43 @@ def test_kill_and_resume(reference: Path, tmp_path: Path, iterations: int, delay
     assert remains(folder) == remains(reference)
 
 
-def test_kill_and_resume_with_convolutions(tmp_path: Path) -> None:
-    """Their weights lie in memory in an order of their own, which files do not keep."""
-    board = {
-        "game": "connect_four", "net__kind": "conv", "net__blocks": 1, "net__channels": 4, "net__hidden": None,
-        "search__simulations": 4, "arena__anchors": "[random]", "trainer__iterations": 3,
-    }  # fmt: skip
-    code, out, err = finish(start(tmp_path / "calm", **board))
+BOARD = {
+    "game": "connect_four", "net__kind": "conv", "net__blocks": 1, "net__channels": 4, "net__hidden": None,
+    "search__simulations": 4, "arena__anchors": "[random]", "trainer__iterations": 3,
+}  # fmt: skip
+"""A convolutional network: its weights lie in memory in an order of their own, which files do not keep."""
+
+
+@pytest.fixture(scope="module")
+def convolutional(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run without workers, which must not be changed."""
+    folder = tmp_path_factory.mktemp("convolutional") / "run"
+    code, out, err = finish(start(folder, **BOARD))
     assert code in (0, 3), err
-    killed_after(tmp_path / "struck", 2, 0.0, **board)
-    code, again, err = finish(start(tmp_path / "struck", **board))
+    (folder / "weights.txt").write_text(weights(out))
+    return folder
+
+
+def test_kill_and_resume_with_convolutions(convolutional: Path, tmp_path: Path) -> None:
+    killed_after(tmp_path / "run", 2, 0.0, **BOARD)
+    code, out, err = finish(start(tmp_path / "run", **BOARD))
     assert code in (0, 3), err
-    assert weights(out) == weights(again)
-    assert remains(tmp_path / "calm") == remains(tmp_path / "struck")
+    assert weights(out) == (convolutional / "weights.txt").read_text()
+    assert remains(tmp_path / "run") == remains(convolutional)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("iterations", "delay"), [(1, 0.0), (2, 0.1)])
+def test_kill_and_resume_with_convolutions_and_workers(
+    convolutional: Path, tmp_path: Path, workers: int, iterations: int, delay: float
+) -> None:
+    killed_after(tmp_path / "run", iterations, delay, acting__workers=workers, **BOARD)
+    assert lines(tmp_path / "run") >= iterations and not (tmp_path / "run" / "summary.json").exists()  # in its midst
+    code, out, err = finish(start(tmp_path / "run", acting__workers=workers, **BOARD))
+    assert code in (0, 3), err
+    assert weights(out) == (convolutional / "weights.txt").read_text()
+    assert remains(tmp_path / "run") == remains(convolutional)
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from tests.selfplay_runs import LEARNING, TINY
+from tests.selfplay_runs import LEARNING, TINY, remains
 from troupe.config import Recording, leaf_paths, load
-from troupe.errors import ConfigError, StorageError
+from troupe.errors import ConfigError, MissingExtra, StorageError
 from troupe.maths.ratings import Score
+from troupe.stores import tracking
+from troupe.stores.registry import ModelRegistry
 from troupe.systems.selfplay.config import SelfPlayConfig
 from troupe.systems.selfplay.deploy import load_player
+from troupe.systems.selfplay.finish import finish
 from troupe.systems.selfplay.judging import Judgement
 from troupe.systems.selfplay.thinking import think
 from troupe.systems.selfplay.trainer import GameTrainer, transformed
+from troupe.systems.selfplay.workers import Crew
 from troupe.training.evaluation import Decision
 
 
@@ -149,6 +155,160 @@ def test_another_config_is_another_run(tmp_path: Path) -> None:
         trainer(tmp_path / "run", trainer__iterations=1, learning__lr=0.5).train()
     with pytest.raises(StorageError, match=r"trainer\.resume=auto"):
         trainer(tmp_path / "run", trainer__iterations=1, trainer__resume="never").train()
+
+
+class Struck(Exception):
+    """What stops a run in its midst."""
+
+
+def struck(*_: object) -> None:
+    raise Struck
+
+
+def strike_at(run: GameTrainer, iteration: int) -> None:
+    def progress(phase: str, step: int, total: int, metrics: Any) -> None:
+        if step == iteration:
+            raise Struck
+
+    run.progress = progress
+
+
+@pytest.mark.parametrize("save_freq", [4, 2])
+def test_a_second_call_on_a_stopped_trainer_ends_like_a_new_one(tmp_path: Path, save_freq: int) -> None:
+    """Stopped after the third iteration of four: without a checkpoint, and with one of the second."""
+    calm = trainer(tmp_path / "calm", trainer__save_freq=save_freq).train()
+    run = trainer(tmp_path / "struck", trainer__save_freq=save_freq)
+    for _ in range(2):
+        strike_at(run, 3)
+        with pytest.raises(Struck):
+            run.train()
+        run.learner.updates += 1  # what a stop within an update may leave behind
+        for parameter in run.net.parameters():
+            parameter.grad = torch.ones_like(parameter)
+    strike_at(run, -1)
+    assert run.train().parameter_hash == calm.parameter_hash
+    assert remains(tmp_path / "struck") == remains(tmp_path / "calm")
+
+
+def test_metrics_of_an_earlier_part_survive_one_without_jsonl(tmp_path: Path) -> None:
+    """Stopped in its second iteration with jsonl, in its fourth without: the checkpoint of the third has no offset."""
+    for logger, strike in (("[jsonl]", 2), ("[]", 4)):
+        run = trainer(tmp_path / "run", trainer__logger=logger)
+        strike_at(run, strike)
+        with pytest.raises(Struck):
+            run.train()
+    trainer(tmp_path / "run").train()
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 4]
+
+
+class Witness:
+    """A tracker that remembers how it was closed."""
+
+    id = None
+    closed: list[bool]
+
+    def __init__(self, run: Any) -> None:
+        type(self).closed = []
+
+    def log(self, metrics: Any, step: int) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def rewind(self, step: int) -> None: ...
+
+    def close(self, *, failed: bool) -> None:
+        self.closed.append(failed)
+
+
+def test_trackers_hear_of_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tracking.BACKENDS, "console", Witness)
+    options = {"trainer__logger": "[console]", "trainer__iterations": 2}
+    run = trainer(tmp_path / "run", **options)
+    strike_at(run, 2)
+    with pytest.raises(Struck):
+        run.train()
+    assert Witness.closed == [True]
+    run = trainer(tmp_path / "run", **options)
+    with monkeypatch.context() as context:  # a run that cannot even start
+        context.setattr(Crew, "order", struck)
+        with pytest.raises(Struck):
+            run.train()
+    assert Witness.closed == [True]
+    run.train()
+    assert Witness.closed == [False]
+
+
+def test_what_was_opened_is_closed_where_the_start_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+    monkeypatch.setattr(Crew, "order", struck)
+    monkeypatch.setattr(Crew, "close", lambda self: closed.append("crew"))
+    with pytest.raises(Struck):
+        trainer(tmp_path / "run").train()
+    assert closed == ["crew"]
+
+
+def test_seconds_are_sums_over_all_processes(tmp_path: Path) -> None:
+    began = time.perf_counter(), time.process_time()
+    run = trainer(tmp_path / "run")
+    strike_at(run, 3)
+    with pytest.raises(Struck):
+        run.train()
+    between = time.perf_counter(), time.process_time()
+    result = trainer(tmp_path / "run").train()
+    ended = time.perf_counter(), time.process_time()
+    rows = [json.loads(line) for line in (tmp_path / "run" / "timing.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "time/learn_s" in row] == [1, 2, 3, 3, 4]  # what was lost counts, too
+    parts = ("time/waited_s", "time/learn_s", "time/judge_s")
+    assert all(row["time/elapsed_s"] >= sum(row.get(part, 0.0) for part in parts) - 1e-6 for row in rows)
+    assert ended[0] - between[0] < result.seconds <= ended[0] - began[0]
+    assert ended[1] - between[1] < result.cpu_seconds <= ended[1] - began[1]
+
+
+def test_the_time_of_workers_counts(tmp_path: Path) -> None:
+    import psutil
+
+    run = trainer(tmp_path / "run", acting__workers=1)
+    crew = Crew(run.config)
+    try:
+        for iteration in range(2):
+            crew.order(iteration, run.start)
+            crew.gather(iteration)
+        used = [child.cpu_times() for child in psutil.Process().children()]
+        assert 0.5 < crew.cpu_seconds / sum(times.user + times.system for times in used) <= 1.01
+    finally:
+        crew.close()
+
+
+def test_a_champion_that_was_registered_and_not_promoted_is_promoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill may come between the two."""
+    promoted = Judgement(2, "untrained", Decision(True, ("improved",)), {"untrained": Score(2, 0, 0)})
+    monkeypatch.setattr("troupe.systems.selfplay.judging.Judge.judge", lambda *_, **__: promoted)
+    run = trainer(tmp_path / "run", trainer__iterations=2)
+    result = run.train()
+    registry = ModelRegistry(tmp_path / "run" / "registry")
+    with monkeypatch.context() as context:
+        context.setattr(ModelRegistry, "promote", struck)
+        with pytest.raises(Struck):
+            finish(run, result)
+    assert registry.describe("tictactoe@1")["aliases"] == ["candidate"]
+    for _ in range(2):
+        finish(run, result)
+        assert registry.describe("tictactoe@1")["aliases"] == ["candidate", "production"]
+    events = [event["event"] for event in registry.describe("tictactoe@1")["history"]]
+    assert events == ["register", "promote"] and registry.versions("tictactoe") == [1]
+
+
+def test_absent_kernels_are_missed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import troupe.search
+
+    monkeypatch.delattr(troupe.search, "accelerated", raising=False)
+    monkeypatch.setitem(sys.modules, "troupe.search.accelerated", None)
+    with pytest.raises(MissingExtra, match=r"search\.kernels=numba needs the package 'numba'"):
+        trainer(tmp_path / "run", search__kernels="numba")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_torn_buffer_stops_the_run_with_its_checkpoint_named(tmp_path: Path) -> None:

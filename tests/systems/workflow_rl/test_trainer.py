@@ -18,10 +18,12 @@ from troupe.config import Recording, leaf_paths, load
 from troupe.episode import Problem, Task
 from troupe.errors import ConfigError, CreditError, StorageError, TrainingError
 from troupe.models.language import Policy
+from troupe.stores import tracking
 from troupe.stores.checkpoints import CheckpointStore
 from troupe.stores.episodes import EpisodeStore
 from troupe.systems.workflow_rl import AgentTrainer
 from troupe.systems.workflow_rl.alarms import alarms
+from troupe.systems.workflow_rl.collect import Collector
 from troupe.systems.workflow_rl.config import WorkflowRLConfig
 from troupe.systems.workflow_rl.state import remember_config
 from troupe.systems.workflow_rl.trainer import TrainResult
@@ -82,6 +84,35 @@ def test_who_is_paid_for_what(tmp_path: Path) -> None:
         ("editor", "editor", True, "grpo", "by_agent"),
     ]
     assert rows[0].reward == "share of letters"
+
+
+@pytest.mark.parametrize(("where", "failed"), [("validate", [True]), ("_one_update", [True]), ("", [False])])
+def test_trackers_hear_of_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, failed: list[bool]
+) -> None:
+    """At the first validation, before the loop, and within it; what was opened is closed either way."""
+    told: list[bool] = []
+    ended: list[str] = []
+
+    class Witness(tracking.JsonLinesBackend):
+        def close(self, *, failed: bool) -> None:
+            super().close(failed=failed)
+            told.append(failed)
+
+    def broken(self: AgentTrainer, *_: Any) -> None:
+        raise RuntimeError("a failure of the program")
+
+    close = Collector.close
+    monkeypatch.setitem(tracking.BACKENDS, "jsonl", Witness)
+    monkeypatch.setattr(Collector, "close", lambda self: (ended.append("collector"), close(self)))
+    run = trainer(tmp_path)
+    if where:
+        monkeypatch.setattr(AgentTrainer, where, broken)
+        with pytest.raises(RuntimeError, match="a failure of the program"):
+            run.train()
+    else:
+        run.train()
+    assert (told, ended) == (failed, ["collector"])
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_others(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from troupe.systems.selfplay.trainer import GameTrainer, SelfPlayResult
 __all__ = ["finish"]
 
 
-def finish(trainer: GameTrainer, result: SelfPlayResult, seconds: float, cpu_seconds: float) -> Path:
+def finish(trainer: GameTrainer, result: SelfPlayResult) -> Path:
     """Registers a champion that beat the incumbent, draws, and writes the report; returns its path."""
     folder = result.folder
     registered = _register(trainer, result) if result.promoted else None
@@ -30,8 +30,8 @@ def finish(trainer: GameTrainer, result: SelfPlayResult, seconds: float, cpu_sec
         "verdict": "promoted" if result.promoted else "not promoted",
         "reasons": list((promotions[-1] if promotions else last).decision.reasons),
         "champion": result.champion,
-        "seconds": seconds,
-        "cpu_seconds": cpu_seconds,
+        "seconds": result.seconds,
+        "cpu_seconds": result.cpu_seconds,
         "machine": f"{platform.machine()}, Python {platform.python_version()}, CPU",
         "seed": trainer.config.seed,
         "registry": registered,
@@ -43,7 +43,8 @@ def finish(trainer: GameTrainer, result: SelfPlayResult, seconds: float, cpu_sec
 
 
 def _register(trainer: GameTrainer, result: SelfPlayResult) -> str:
-    """The champion as a version of its own, promoted. A second call for the same champion changes nothing."""
+    """The champion as a version of its own, promoted once: a second call finds what is done, and a promotion that was
+    rolled back since stays so."""
     name = trainer.config.game.name.replace(":", ".").replace(".", "_")
     registry = ModelRegistry(result.folder / "registry")
     versions = registry.versions(name) if name in registry.names() else []
@@ -59,9 +60,11 @@ def _register(trainer: GameTrainer, result: SelfPlayResult) -> str:
         data = {"game": trainer.config.game.name, "seed": trainer.config.seed, "champion": result.champion}
         lineage = Lineage(data, trainer.config.model_dump(mode="json"), {"elo": rating.mean}, parent)
         reference = registry.register(name, bundle, lineage=lineage)
+    else:
+        reference = f"{name}@{known[-1]}"
+    if all(event["event"] != "promote" for event in registry.describe(reference)["history"]):
         registry.promote(reference)
-        return reference
-    return f"{name}@{known[-1]}"
+    return reference
 
 
 def _draw(folder: Path, trainer: GameTrainer) -> None:

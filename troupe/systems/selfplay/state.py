@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from troupe.errors import DataError, StorageError
 from troupe.stores import run_config
+from troupe.stores.jsonl import JsonLines
 from troupe.systems.selfplay.config import SelfPlayConfig
 from troupe.systems.selfplay.judging import Judgement
 
 if TYPE_CHECKING:
     from troupe.systems.selfplay.trainer import GameTrainer
 
-__all__ = ["remember", "restore", "save"]
+__all__ = ["remember", "restore", "save", "spent"]
 
 _MAY_CHANGE = (
     "acting.workers",
@@ -83,3 +84,17 @@ def restore(run: GameTrainer) -> bool:
     run.ladder.judgements = [Judgement.from_dict(record) for record in stored["judgements"]]
     run.tracker.truncate(stored["tracker"], run.iteration)
     return True
+
+
+def spent(folder: Path) -> tuple[float, float]:
+    """(seconds, CPU-seconds) of all processes that worked on the run so far, by its timing.jsonl.
+
+    Nothing that depends on the clock may stand in a checkpoint: a continued run ends with the same files.
+    """
+    lines = JsonLines(folder / "timing.jsonl", mode="r")
+    try:
+        rows = [row for _, row in lines.records()]
+    finally:
+        lines.close()
+    seconds, cpu = (sum(row.get(f"{kind}/elapsed_s", 0.0) for row in rows) for kind in ("time", "cpu"))
+    return seconds, cpu

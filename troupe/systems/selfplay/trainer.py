@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from troupe.errors import ConfigError
 from troupe.maths.statistics import Interval
 from troupe.models.policy_value import PolicyValueNet, policy_value_net
 from troupe.protocols import BatchGame, Game, Symmetry
+from troupe.search.search import kernels_of
 from troupe.stores.atomic import write_atomic
 from troupe.stores.checkpoints import CheckpointStore
 from troupe.stores.run_config import make_run_folder
@@ -46,7 +48,12 @@ UNTRAINED = "untrained"
 
 @dataclass(frozen=True)
 class SelfPlayResult:
-    """What a run ended with. `promoted`: whether any candidate ever beat the incumbent."""
+    """What a run ended with. `promoted`: whether any candidate ever beat the incumbent.
+
+    `seconds` and `cpu_seconds` (of trainer and workers) are sums over all processes that worked on the run: from the
+    start of each one's `train()` to its end, or to the last iteration that it finished where it was killed. Iterations
+    that were lost and done again count every time.
+    """
 
     folder: Path
     iterations: int
@@ -55,14 +62,16 @@ class SelfPlayResult:
     ratings: Mapping[str, Interval]
     judgements: Sequence[Judgement]
     parameter_hash: str
+    seconds: float
+    cpu_seconds: float
 
 
 class GameTrainer:
     """Trains a policy-value network on a game by self-play (Silver et al. 2018; Danihelka et al. 2022).
 
     The folder `trainer.default_local_dir` holds the whole run, and a second call continues it. A `game` given in code
-    takes the place of the one that the config names. Raises ConfigError for a
-    game that cannot be searched or a network that cannot read it.
+    takes the place of the one that the config names. Raises ConfigError for a game that cannot be searched or a network
+    that cannot read it, MissingExtra where the runtime or the kernels are not installed.
     """
 
     def __init__(
@@ -84,6 +93,7 @@ class GameTrainer:
             self.config = self.config.model_copy(update={"game": GameConfig(name=name)})
         torch.set_num_threads(self.config.trainer.threads)
         choose(self.config.acting.runtime, self.config.acting.precision, "cpu")  # fails here, and not in a worker
+        kernels_of(self.config.search.kernels)  # likewise
         self.folder = Path(self.config.trainer.default_local_dir)
         self.game = search_game(self.config.game, game)
         assert self.game.actions is not None
@@ -95,8 +105,14 @@ class GameTrainer:
         self._layout = torch.channels_last if self.config.net.kind == "conv" else torch.contiguous_format
         self.net.to(memory_format=self._layout)  # type: ignore[call-overload]  # a quarter faster on the CPU
         self.progress: Progress = progress or (lambda phase, step, total, metrics: None)
-        self.iteration = 0  # done
         self.start = _copied(self.net)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Everything as it stands before the first iteration."""
+        self.net.load_state_dict(self.start)
+        self.net.zero_grad(set_to_none=True)
+        self.iteration = 0  # done
         self.averaged = _copied(self.net)
         self.champion, self.champion_name = _copied(self.net), UNTRAINED
         self.champions: dict[str, dict[str, Tensor]] = {}
@@ -109,18 +125,15 @@ class GameTrainer:
 
     def train(self) -> SelfPlayResult:
         """Runs to the last iteration, from wherever the run folder stands. Raises TrainingError, StorageError."""
-        self._open()
         total = self.config.trainer.iterations
-        try:
+        with ExitStack() as opened:
+            self._open(opened)
             while self.iteration < total:
                 metrics = self._one_iteration(total)
                 self.tracker.log(metrics, self.iteration)
                 self.progress("selfplay", self.iteration, total, metrics)
                 if self.iteration % self.config.trainer.save_freq == 0 or self.iteration == total:
                     state.save(self, metrics)
-        finally:
-            self.crew.close()
-            self.tracker.close()
         return self._result()
 
     def _one_iteration(self, total: int) -> dict[str, float]:
@@ -142,7 +155,7 @@ class GameTrainer:
             self._order(self.iteration, total)
         ended = time.perf_counter()
         times = {"time/waited_s": played - began, "time/learn_s": learned - played, "time/judge_s": ended - learned}
-        self.tracker.log_timing(times, self.iteration)
+        self.tracker.log_timing(times | self._spent(), self.iteration)
         return metrics
 
     def _order(self, iteration: int, total: int) -> None:
@@ -254,25 +267,37 @@ class GameTrainer:
 
     # ------------------------------------------------------------------------------------------ start and resume
 
-    def _open(self) -> None:
+    def _open(self, opened: ExitStack) -> None:
+        """The run folder, and the run as it stands in there. What must be closed is left to `opened`."""
         trainer = self.config.trainer
+        self._clock = time.perf_counter(), time.process_time()
         self.store = CheckpointStore(self.folder, keep_last=trainer.keep_last, metric="arena/elo")
         begun = self.store.latest() is not None
         make_run_folder(self.folder, "trainer.default_local_dir", begun=begun, resume=trainer.resume)
         state.remember(self.folder, self.config)
-        self.tracker = Tracker(
+        tracker = Tracker(
             self.folder, trainer.logger, project=trainer.project_name, name=trainer.experiment_name,
             config=self.config.model_dump(mode="json"),
         )  # fmt: skip
+        self.tracker = opened.enter_context(tracker)
+        self._begin()  # an earlier call may have been stopped in the midst of its work
         state.restore(self)
         self.crew = Crew(self.config, self.given)
+        opened.callback(lambda: tracker.log_timing(self._spent(), self.iteration))
+        opened.callback(self.crew.close)
         if self.iteration < trainer.iterations:
             self.crew.order(self.iteration, self.acting)
+
+    def _spent(self) -> dict[str, float]:
+        """Seconds and CPU-seconds since the last call."""
+        before = self._clock
+        self._clock = time.perf_counter(), time.process_time() + self.crew.cpu_seconds
+        return {"time/elapsed_s": self._clock[0] - before[0], "cpu/elapsed_s": self._clock[1] - before[1]}
 
     def _result(self) -> SelfPlayResult:
         return SelfPlayResult(
             self.folder, self.iteration, self.champion_name, self.champion_name != UNTRAINED, self.ladder.ratings(),
-            tuple(self.ladder.judgements), parameter_hash(self.net.state_dict()),
+            tuple(self.ladder.judgements), parameter_hash(self.net.state_dict()), *state.spent(self.folder),
         )  # fmt: skip
 
 

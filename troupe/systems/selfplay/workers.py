@@ -6,8 +6,9 @@ A chunk's games depend on its seed and on the weights alone, so it does not matt
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -41,6 +42,7 @@ class Crew:
         self._config = config
         self._pool: ProcessPoolExecutor | None = None
         self._ordered: dict[int, Any] = {}
+        self._clocks: dict[int, float] = {}
         if config.acting.workers:
             # A fresh interpreter per worker: forking one that holds torch and its threads can deadlock.
             self._pool = ProcessPoolExecutor(
@@ -63,7 +65,15 @@ class Crew:
         if self._pool is None:
             return [self._own.play(*job) for job in ordered]
         with _alive():
-            return [_result(future) for future in ordered]
+            told = [future.result() for future in ordered]
+        for _, process, seconds in told:
+            self._clocks[process] = max(seconds, self._clocks.get(process, 0.0))
+        return [chunk for chunk, _, _ in told]
+
+    @property
+    def cpu_seconds(self) -> float:
+        """What the worker processes have used, from their start to the last chunk that each one handed in."""
+        return sum(self._clocks.values())
 
     def close(self) -> None:
         if self._pool is not None:
@@ -80,10 +90,6 @@ def _alive() -> Iterator[None]:
             "a self-play worker died (killed, out of memory, or unable to import the game); the same command continues "
             "from the last checkpoint"
         ) from error
-
-
-def _result(future: Future[Chunk]) -> Chunk:
-    return future.result()
 
 
 class _Desk:
@@ -151,6 +157,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _play(iteration: int, number: int, games: int, arrays: Mapping[str, Any]) -> Chunk:
+def _play(iteration: int, number: int, games: int, arrays: Mapping[str, Any]) -> tuple[Chunk, int, float]:
+    """The chunk, who played it, and that process's CPU-seconds so far."""
     assert _desk is not None
-    return _desk.play(iteration, number, games, arrays)
+    return _desk.play(iteration, number, games, arrays), os.getpid(), time.process_time()

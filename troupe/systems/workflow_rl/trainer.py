@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,11 @@ class AgentTrainer:
     def train(self) -> TrainResult:
         """Runs to the end of the budget, from wherever the run folder stands. Raises TrainingError, StorageError."""
         self._open()
-        self._start()
+        with ExitStack() as opened:
+            self._start(opened)
+            return self._trained()
+
+    def _trained(self) -> TrainResult:
         if self.config.trainer.val_only:
             return self._result({self.update: self.validate(self.update)})
         while self.update < self.total_updates:
@@ -306,8 +311,9 @@ class AgentTrainer:
         state.remember_config(self.folder, self.config)
         self.episodes = EpisodeStore(self.folder / "episodes.jsonl")
 
-    def _start(self) -> None:
-        """Model, SFT, policies, learner; then the latest checkpoint over them."""
+    def _start(self, opened: ExitStack) -> None:
+        """Model, SFT, policies, learner; then the latest checkpoint over them. What must be closed is left to
+        `opened`."""
         config = self.config
         names = self.make_workflow().agent_names
         base = setup.base_model(config, self.train_tasks, self.folder / "start")
@@ -337,12 +343,14 @@ class AgentTrainer:
             else {}
         )
         self.collector = Collector(config, self.practice, self.make_workflow, self.engine)
+        opened.callback(self.collector.close)
         epochs = (config.trainer.total_epochs or 1) * self.collector.updates_per_epoch
         self.total_updates = config.trainer.total_steps if config.trainer.total_steps is not None else epochs
-        self.tracker = Tracker(
+        tracker = Tracker(
             self.folder, config.trainer.logger, project=config.trainer.project_name,
             name=config.trainer.experiment_name, config=config.model_dump(mode="json"),
         )  # fmt: skip
+        self.tracker = opened.enter_context(tracker)
         if not state.restore(self) and config.trainer.val_before_train and not config.trainer.val_only:
             self.reports[0] = self.validate(0)
             self._save({})
@@ -446,8 +454,6 @@ class AgentTrainer:
         state.save(self, metrics)
 
     def _result(self, reports: dict[int, Report]) -> TrainResult:
-        self.collector.close()
-        self.tracker.close()
         tensors = {f"{name}.{key}": value for name, p in self.policies.items() for key, value in p.state().items()}
         return TrainResult(self.folder, self.update, parameter_hash(tensors), reports)
 
