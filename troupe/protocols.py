@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "BatchEnv",
     "BatchGame",
     "ChatFormat",
     "Engine",
@@ -303,3 +304,37 @@ class Proposer(Protocol):
     """Who names the actions as well, as a language model does, where a game's candidates are too many to list."""
 
     def propose(self, states: Sequence[Any]) -> Sequence[Proposal] | Awaitable[Sequence[Proposal]]: ...
+
+
+# ---------------------------------------------------------------------------------------------- worlds on arrays
+
+
+@runtime_checkable
+class BatchEnv(Protocol):
+    """N environments on arrays (NumPy or torch), stepped together.
+
+    `step` never begins an episode: where one ended, the observation is that of the state it ended in, and the caller
+    resets there. The arrays that come back are new each time. Spaces are Gymnasium's or those of
+    `troupe.models.actions`.
+
+    Optional: `state_dict()`, all that a continuation depends on, as dicts, lists, numbers and arrays, and
+    `load_state_dict(state)`, which returns the observations `[N, ...]` of where it then stands. With them a run that
+    carries episodes from one rollout to the next resumes exactly.
+    """
+
+    @property
+    def num_envs(self) -> int: ...
+
+    @property
+    def single_observation_space(self) -> Any: ...
+
+    @property
+    def single_action_space(self) -> Any: ...
+
+    def reset(self, generator: np.random.Generator, where: Any | None = None) -> Any:
+        """Begins an episode in each environment, or in those of `where` bool `[N]`; observations `[N, ...]` of all."""
+        ...
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any]:
+        """(observations `[N, ...]`, rewards `[N]`, terminated bool `[N]`, truncated bool `[N]`)."""
+        ...

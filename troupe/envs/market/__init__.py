@@ -1,0 +1,1 @@
+"""Markets: bars, simulated ones, an exact ledger, risk rules, and the batched core that trades them."""

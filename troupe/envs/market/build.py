@@ -1,0 +1,155 @@
+"""From a configuration to a market: bars, instruments, observations, the core.
+
+market = load_market(MarketConfig(data=DataConfig(files={"EURUSD": "EURUSD_h1.csv"})))
+core = market.core(Normaliser.fit(market.observations[0][:10_000]))
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from troupe.envs.market.alignment import fit_universe
+from troupe.envs.market.bars import Bars
+from troupe.envs.market.config import MarketConfig, MarketRules
+from troupe.envs.market.core import MarketCore, idle_limits
+from troupe.envs.market.features import FEATURES, Normaliser, instrument_features, market_feature_names, market_features
+from troupe.envs.market.instruments import INSTRUMENTS, Instrument, instrument
+from troupe.envs.market.loading import BarFormat, load_bars
+from troupe.envs.market.planted import PlantedMarket, null_market, planted_market
+from troupe.envs.market.resampling import resample
+from troupe.envs.market.simulator import scenario, simulate
+from troupe.envs.market.tape import make_tape
+from troupe.errors import ConfigError, did_you_mean
+
+__all__ = ["Market", "load_market", "market_of", "observation_table"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Market:
+    """Bars that are ready to be traded. `messages` say what did not fit and was left out."""
+
+    bars: tuple[Bars, ...]  # one per path
+    instruments: tuple[Instrument, ...]
+    rules: MarketRules
+    account: str
+    observations: tuple[np.ndarray, ...]  # float64 [T, F] per path, before normalisation
+    names: tuple[str, ...]  # of their columns
+    messages: tuple[str, ...] = ()
+
+    def core(self, normaliser: Normaliser, **changes: object) -> MarketCore:
+        """The core over all paths, with observations on the scale of `normaliser`; `changes` to the rules."""
+        rules = MarketRules.model_validate({**self.rules.model_dump(), **changes}) if changes else self.rules
+        seen = [normaliser(table) for table in self.observations]
+        return MarketCore(make_tape(self.bars, self.instruments, rules, seen, account=self.account), rules)
+
+    def between(self, start: int, stop: int) -> Market:
+        """The rows `start` to `stop` of every path. Observations stay what they were: they know what came before."""
+        return replace(
+            self, bars=tuple(bars.between(start, stop) for bars in self.bars),
+            observations=tuple(table[start:stop] for table in self.observations),
+        )  # fmt: skip
+
+    def fitted(self, stop: int | None = None) -> Normaliser:
+        """A normaliser of the rows before `stop`."""
+        return Normaliser.fit(np.concatenate([table[:stop] for table in self.observations]))
+
+
+def load_market(config: MarketConfig) -> Market:
+    """The market that a configuration describes. Raises ConfigError, DataError for what cannot be traded."""
+    known = _instruments(config)
+    if not config.data.files:
+        return market_of(_simulated(config, known), known, config)
+    unknown = [name for name in config.instruments if name not in config.data.files]
+    data = config.data
+    form = BarFormat(
+        stamp=data.stamp, zone=data.zone, day_close=data.day_close, on_error=data.on_error, max_gap=data.max_gap
+    )
+    bars = load_bars(dict(data.files), form, clock=data.clock, extra=dict(data.extra) or None)
+    if data.resample is not None:
+        bars = resample(bars, data.resample, zone=data.zone, day_close=data.day_close)
+    rules = config.rules
+    wanted = [name for name in config.instruments if name not in unknown]
+    universe = fit_universe(
+        bars, wanted, min_bars=data.min_bars, episode_length=rules.episode_length, warmup=rules.warmup_steps
+    )
+    messages = [f"{name} is left out: data.files has no file of it" for name in unknown] + list(universe.messages)
+    for message in messages:
+        log.warning(message)
+    kept = universe.bars.instruments
+    config = config.model_copy(
+        update={"rules": rules.model_copy(update={"episode_length": universe.episode_length}), "instruments": kept}
+    )
+    chosen = [each for each in known if each.name in kept]
+    chosen.sort(key=lambda each: kept.index(each.name))
+    return replace(market_of([universe.bars], chosen, config), messages=tuple(messages))
+
+
+def market_of(bars: Sequence[Bars], instruments: Sequence[Instrument], config: MarketConfig) -> Market:
+    """A market of bars that are already there."""
+    tables = [observation_table(path, config.features, config.rules.correlation_window) for path in bars]
+    rules = config.rules
+    market = Market(
+        tuple(bars), tuple(instruments), rules, config.account, tuple(table for table, _ in tables), tables[0][1]
+    )
+    for line in idle_limits(market.instruments, rules):
+        log.warning(line)
+    return market
+
+
+def observation_table(bars: Bars, wanted: Sequence[str], window: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(float64 `[T, F]`, names): the chosen features, each causal. Raises ConfigError for a name that nobody knows."""
+    shared = market_feature_names(bars.instruments)
+    for name in wanted:
+        if name not in ("instruments", "market", "extra", *FEATURES, *shared, *bars.extra_names):
+            known = ["instruments", "market", "extra", *FEATURES, *shared, *bars.extra_names]
+            raise ConfigError(f"features has {name!r}, which nobody computes{did_you_mean(name, known)}")
+    own = [name for name in FEATURES if name in wanted or "instruments" in wanted]
+    market = [name for name in shared if name in wanted or "market" in wanted]
+    extra = [name for name in bars.extra_names if name in wanted or "extra" in wanted]
+    columns: list[np.ndarray] = []
+    names: list[str] = []
+    if own:
+        table = instrument_features(bars)[:, :, [list(FEATURES).index(name) for name in own]]
+        columns.append(table.reshape(len(bars), -1))
+        names += [f"{name}_{feature}" for name in bars.instruments for feature in own]
+    if market:
+        columns.append(market_features(bars, window)[:, [shared.index(name) for name in market]])
+        names += market
+    if extra:
+        columns.append(bars.extra[:, [bars.extra_names.index(name) for name in extra]])
+        names += extra
+    if not columns:
+        raise ConfigError("features is empty, or asks for extra columns that the bars do not have; name some")
+    return np.concatenate(columns, axis=1), tuple(names)
+
+
+def _instruments(config: MarketConfig) -> list[Instrument]:
+    if not config.instruments or len(set(config.instruments)) < len(config.instruments):
+        raise ConfigError("instruments must name one or more different ones")
+    for name in config.costs:
+        if name not in config.instruments:
+            raise ConfigError(f"costs has {name!r}, which is not traded{did_you_mean(name, config.instruments)}")
+    is_planted = not config.data.files and config.simulation.scenario in ("planted", "null")
+    found = []
+    for name in config.instruments:
+        changes: dict[str, object] = dict(config.costs.get(name, {}))
+        if is_planted and name not in INSTRUMENTS:
+            changes = {"sector": "planted", "quote": config.account, "half_spread": PlantedMarket().cost, **changes}
+        found.append(instrument(name, **changes))
+    return found
+
+
+def _simulated(config: MarketConfig, known: Sequence[Instrument]) -> list[Bars]:
+    chosen, generator = config.simulation, np.random.default_rng(config.simulation.seed)
+    size = chosen.bars, chosen.paths
+    if chosen.scenario in ("planted", "null"):
+        make: Callable[..., list[Bars]] = planted_market if chosen.scenario == "planted" else null_market
+        return make(*size, generator, PlantedMarket(config.instruments), bar_seconds=chosen.bar_seconds)
+    model = scenario(chosen.scenario, chosen.difficulty, known)
+    return simulate(model, *size, generator, chosen.bar_seconds)
