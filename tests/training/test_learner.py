@@ -17,7 +17,7 @@ from troupe.errors import ConfigError, TrainingError
 from troupe.maths.gradients import pcgrad
 from troupe.maths.losses import aggregate, normalizer, ppo_clip, value_loss
 from troupe.stores.state import join_state, read_tensors, split_state, write_tensors
-from troupe.training.learner import Learner, OptimizerGroup, adamw, cosine_with_warmup, muon
+from troupe.training.learner import Learner, OptimizerGroup, adamw, cosine_with_warmup, flattened, muon
 
 
 def weight(*values: float) -> nn.Parameter:
@@ -453,3 +453,37 @@ def test_moments_of_convolutions_lie_as_their_weights_do(tmp_path: Path) -> None
         steps(network, one, 2)
     for name, tensor in net.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name])
+
+
+# ---------------------------------------------------------------------------------------------- one piece of memory
+
+
+def test_a_flat_group_steps_as_its_parameters_would() -> None:
+    """Adam, norm and clip over one piece: the same weights to rounding, names and values as before."""
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)), torch.randn(8, 4)
+    ends = []
+    for flat in (False, True):
+        model = copy.deepcopy(network)
+        named = dict(model.named_parameters())
+        piece = flattened(named.values()) if flat else None
+        assert all(torch.equal(p, q) for p, q in zip(model.parameters(), network.parameters(), strict=True))
+        optimizer = torch.optim.Adam([piece] if piece is not None else list(named.values()), lr=0.1)
+        learner = Learner({"all": OptimizerGroup(named, optimizer, max_norm=0.1, flat=piece)})
+        for _ in range(5):
+            metrics = learner.update([lambda model=model: {"mse": (model(x) ** 2).mean()}] * 2)
+        ends.append([metrics["grad_norm/all"], *(p.detach().clone() for p in model.parameters())])
+        assert all(p.grad is None for p in model.parameters())
+    assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-5) and ends[0][0] > 0.1
+    for a, b in zip(ends[0][1:], ends[1][1:], strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_a_flat_group_notices_that_its_parameters_have_left() -> None:
+    model = nn.Linear(2, 1)
+    named = dict(model.named_parameters())
+    piece = flattened(named.values())
+    learner = Learner({"all": OptimizerGroup(named, torch.optim.SGD([piece], lr=1.0), flat=piece)})
+    model.weight.data = model.weight.data.clone()
+    with pytest.raises(TrainingError, match="were moved or flattened again since their optimiser was made"):
+        learner.update([lambda: {"loss": model.weight.sum()}])

@@ -43,7 +43,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     # argparse fills `overrides` from the first run of words between two flags and calls later words unknown (its
     # intermixed mode refuses subcommands), but `KEY=VALUE --preset NAME KEY=VALUE` is how people write Hydra's lines.
     root = parser()
-    arguments, rest = root.parse_known_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["train"] and words[1:2] and words[1].startswith("env="):  # the system that its first key names
+        words.insert(1, "env")
+    arguments, rest = root.parse_known_args(words)
     if rest and ("overrides" not in arguments or any(word.startswith("-") for word in rest)):
         root.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
@@ -82,6 +85,20 @@ def parser() -> argparse.ArgumentParser:
     selfplay.add_argument("--print-config", action="store_true", help="show the resolved config with origins, and stop")
     _overrides(selfplay)
     selfplay.set_defaults(command=("troupe.cli.selfplay", "train_selfplay"))
+
+    env = systems.add_parser("env", help="PPO on a Gymnasium environment; `train env=CartPole-v1` for short")
+    env.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file; may be repeated")
+    env.add_argument("--preset", default=None, help="named preset (default: that of the environment, if there is one)")
+    env.add_argument("--print-config", action="store_true", help="show the resolved config with origins, and stop")
+    _overrides(env)
+    env.set_defaults(command=("troupe.cli.env", "train_env"))
+
+    market = systems.add_parser("market", help="PPO on a market, judged by walk-forward evaluation (document 002)")
+    market.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file; may be repeated")
+    market.add_argument("--preset", default=None, help="named preset (planted, null)")
+    market.add_argument("--print-config", action="store_true", help="show the resolved config with origins, and stop")
+    _overrides(market)
+    market.set_defaults(command=("troupe.cli.market", "train_market"))
 
     evaluate = commands.add_parser("evaluate", help="score a trained team on held-out tasks")
     evaluate.add_argument(

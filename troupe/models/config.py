@@ -1,4 +1,4 @@
-"""Configuration of language models and of the networks of self-play; imports no torch."""
+"""Configuration of language models, of the networks of self-play and of actor and critic; imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt
 
 from troupe.config import Frozen
 
-__all__ = ["CriticConfig", "LoraSettings", "ModelConfig", "PolicyValueConfig", "TinyConfig"]
+__all__ = ["ActorCriticConfig", "CriticConfig", "LoraSettings", "ModelConfig", "PolicyValueConfig", "TinyConfig"]
 
 
 class TinyConfig(Frozen):
@@ -96,3 +96,16 @@ class PolicyValueConfig(Frozen):
     """Widths of the hidden layers, which both heads share (mlp)."""
     value_range: Literal["bounded", "unbounded"] = "bounded"
     """`bounded`: values in (-1, 1) by tanh, for games that are won or lost; `unbounded`: for returns of any size."""
+
+
+class ActorCriticConfig(Frozen):
+    """A policy and a value over flat observations, for environments and markets."""
+
+    hidden: tuple[PositiveInt, ...] = Field((64, 64), min_length=1)
+    """Widths of the hidden layers."""
+    activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
+    """After each hidden layer. On the CPU, tanh is the fastest."""
+    shared_trunk: bool = False
+    """Whether policy and value share the hidden layers, or each has its own."""
+    log_std: float = Field(0.0, ge=-10, le=3)
+    """Logarithm of the standard deviations that continuous actions begin with."""

@@ -8,7 +8,15 @@ from pydantic import Field, model_validator
 
 from troupe.config import Frozen
 
-__all__ = ["AgentAlgorithm", "AlgorithmConfig", "OptimConfig", "RolloutConfig", "SftConfig", "TrainerConfig"]
+__all__ = [
+    "AgentAlgorithm",
+    "AlgorithmConfig",
+    "OptimConfig",
+    "PPOConfig",
+    "RolloutConfig",
+    "SftConfig",
+    "TrainerConfig",
+]
 
 Estimator = Literal["gae", "grpo", "dr_grpo", "rloo", "reinforce_pp", "reinforce_pp_baseline", "rae"]
 Group = Literal["by_task", "by_agent", "by_agent_turn", "by_prompt"]
@@ -241,3 +249,37 @@ class TrainerConfig(Frozen):
                 "total_steps=null"
             )
         return self
+
+
+class PPOConfig(Frozen):
+    """PPO where a policy acts at every step (environments, markets); names and meanings as in stable-baselines3."""
+
+    n_steps: int = Field(256, ge=1)
+    """Steps of each environment per rollout."""
+    batch_size: int = Field(256, ge=2)
+    """Steps per minibatch; a rollout is a whole number of minibatches."""
+    n_epochs: int = Field(10, ge=1)
+    """Times that a rollout is learned from."""
+    gamma: float = Field(0.99, ge=0, le=1)
+    """Discount per step."""
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    """GAE's lambda."""
+    clip_range: float = Field(0.2, gt=0)
+    """The ratio of new to old probability counts within 1 +- this."""
+    clip_range_vf: float | None = Field(None, gt=0)
+    """Values count within this of the old ones, in units of reward; none by default."""
+    normalize_advantage: bool = True
+    """Mean 0 and standard deviation 1 of the advantages in each minibatch."""
+    ent_coef: float = Field(0.0, ge=0)
+    """Weight of the entropy bonus."""
+    vf_coef: float = Field(0.5, gt=0)
+    """Weight of the value loss, which is the mean squared error."""
+    max_grad_norm: float | None = Field(0.5, gt=0)
+    """Global norm at which gradients are clipped."""
+    learning_rate: float = Field(3e-4, gt=0)
+    """Of Adam (epsilon 1e-5)."""
+    schedule: tuple[Literal["learning_rate", "clip_range"], ...] = ()
+    """What falls linearly to 0 over the run."""
+    target_kl: float | None = Field(None, gt=0)
+    """Learning from a rollout stops before a step of a minibatch on which the policy has moved further than 1.5 times
+    this (KL divergence from the policy that acted)."""

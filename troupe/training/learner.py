@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from troupe.errors import ConfigError, TrainingError
 
-__all__ = ["Learner", "OptimizerGroup", "adamw", "cosine_with_warmup", "muon"]
+__all__ = ["Learner", "OptimizerGroup", "adamw", "cosine_with_warmup", "flattened", "muon"]
 
 Losses = Mapping[str, Tensor]
 """Named scalars, each normalised by the full batch; the update minimises their sum."""
@@ -33,6 +33,7 @@ class OptimizerGroup:
 
     `period` k: the group steps at every k-th update, on the mean of the gradients since its last step. `schedule`
     maps the number of the group's steps to a factor on its learning rate. `max_norm` clips the group's global norm.
+    `flat` is what the optimiser steps where the parameters lie in one piece of memory (`flattened`).
     """
 
     parameters: dict[str, nn.Parameter]
@@ -41,6 +42,7 @@ class OptimizerGroup:
     max_norm: float | None = 1.0
     schedule: Callable[[int], float] | None = None
     steps: int = 0
+    flat: nn.Parameter | None = None
     base_lr: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -49,6 +51,26 @@ class OptimizerGroup:
         if not self.parameters:
             raise ConfigError("an optimiser group needs at least one parameter")
         self.base_lr = float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def stepped(self) -> list[nn.Parameter]:
+        """What the optimiser steps."""
+        return list(self.parameters.values()) if self.flat is None else [self.flat]
+
+    def gather(self) -> None:
+        """Puts the gradients of a flat group's parameters into that of its one piece. Raises TrainingError where the
+        parameters have left it, as `Module.to` makes them."""
+        if self.flat is None:
+            return
+        members = list(self.parameters.values())
+        if members[0].data_ptr() != self.flat.data_ptr():
+            raise TrainingError("parameters were moved or flattened again since their optimiser was made; make it last")
+        if any(p.grad is not None for p in members):
+            pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in members]
+            found = torch.cat([piece.reshape(-1) for piece in pieces])
+            self.flat.grad = found if self.flat.grad is None else self.flat.grad + found
+            for p in members:
+                p.grad = None
 
 
 class Learner:
@@ -120,8 +142,8 @@ class Learner:
         return contextlib.nullcontext() if self._amp is None else torch.autocast(self._device, self._amp)
 
     def _accumulate(self, losses: Losses) -> None:
-        total = torch.stack([loss.float() for loss in losses.values()]).sum()
-        self._scaler.scale(total).backward()
+        # Several roots are their sum, without the nodes that would add them up.
+        torch.autograd.backward([self._scaler.scale(loss.float()) for loss in losses.values()])
 
     def _accumulate_apart(self, losses: Losses, apart: dict[str, list[Tensor]]) -> None:
         parameters = self.parameters()
@@ -141,12 +163,13 @@ class Learner:
         metrics: dict[str, float] = {}
         due = {n: g for n, g in self.groups.items() if (self.updates + 1) % g.period == 0}
         for group in due.values():
+            group.gather()
             self._scaler.unscale_(group.optimizer)
             if group.period > 1:
-                for parameter in group.parameters.values():
+                for parameter in group.stepped:
                     if parameter.grad is not None:
                         parameter.grad /= group.period
-        norms = {name: _norm(group.parameters.values()) for name, group in due.items()}
+        norms = {name: _norm(group.stepped) for name, group in due.items()}
         finite = all(math.isfinite(norm) for norm in norms.values())
         for name, group in due.items():
             metrics[f"grad_norm/{name}"] = norms[name]
@@ -156,12 +179,12 @@ class Learner:
                 settings["lr"] = lr
             if finite:
                 if group.max_norm is not None:
-                    nn.utils.clip_grads_with_norm_(
-                        group.parameters.values(), group.max_norm, torch.tensor(norms[name], device=self._device)
-                    )
+                    _clip(group.stepped, group.max_norm, norms[name])
                 self._scaler.step(group.optimizer)
                 group.steps += 1
-            group.optimizer.zero_grad(set_to_none=True)
+            for settings in group.optimizer.param_groups:
+                for parameter in settings["params"]:
+                    parameter.grad = None
         self._guard(finite)
         self._scaler.update()
         metrics["skipped_updates"] = float(self.skipped)
@@ -218,10 +241,30 @@ class Learner:
                 parameter.grad = None if pending is None else pending.to(parameter.device)
 
 
+def _clip(parameters: Iterable[nn.Parameter], max_norm: float, norm: float) -> None:
+    """Scales gradients of this global norm down to `max_norm`, as `torch.nn.utils.clip_grad_norm_` does; shorter ones
+    stay as they are."""
+    factor = max_norm / (norm + 1e-6)
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if factor < 1.0 and gradients:
+        torch._foreach_mul_(gradients, factor)
+
+
 def _norm(parameters: Iterable[nn.Parameter]) -> float:
     """Global L2 norm of the gradients; 0 where there are none."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))) if gradients else 0.0
+
+
+def flattened(parameters: Iterable[nn.Parameter]) -> nn.Parameter:
+    """All parameters in one piece of memory, which they become views of: an optimiser of many small ones then has one
+    call's work. Their names, and state_dicts, stay as they are."""
+    members = list(parameters)
+    flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in members]))
+    pieces = flat.detach().split([p.numel() for p in members])
+    for parameter, piece in zip(members, pieces, strict=True):
+        parameter.data = piece.view_as(parameter)
+    return flat
 
 
 def adamw(

@@ -13,14 +13,33 @@ import torch
 from torch import Tensor
 
 from troupe.batch import Batch
-from troupe.maths.losses import KL_ESTIMATORS, POLICY_LOSSES, Normalizer, aggregate, kl, normalizer, value_loss
+from troupe.maths.losses import (
+    KL_ESTIMATORS,
+    POLICY_LOSSES,
+    Normalizer,
+    aggregate,
+    kl,
+    normalizer,
+    ppo_clip,
+    value_loss,
+)
+from troupe.models.actor_critic import ActorCritic
 from troupe.models.config import CriticConfig
 from troupe.models.language import Policy, ValueModel
 from troupe.models.prefix_tree import partition
 from troupe.models.scoring import score, value
-from troupe.training.config import AlgorithmConfig
+from troupe.training.compact import compact_ppo, fits
+from troupe.training.config import AlgorithmConfig, PPOConfig
 
-__all__ = ["Meter", "critic_values", "language_policy", "policy_value", "recomputed_logprobs", "supervised"]
+__all__ = [
+    "Meter",
+    "actor_critic",
+    "critic_values",
+    "language_policy",
+    "policy_value",
+    "recomputed_logprobs",
+    "supervised",
+]
 
 Closures = Iterator[Callable[[], dict[str, Tensor]]]
 
@@ -31,10 +50,18 @@ class Meter:
 
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)  # by `add_means`: of the latest micro-batch
 
     def add(self, name: str, values: Tensor, mask: Tensor) -> None:
         self.sums[name] = self.sums.get(name, 0.0) + float((values * mask).sum())
         self.counts[name] = self.counts.get(name, 0.0) + float(mask.sum())
+
+    def add_means(self, means: Mapping[str, float], count: int) -> None:
+        """Means over `count` entries that are computed already."""
+        for name, mean in means.items():
+            self.sums[name] = self.sums.get(name, 0.0) + mean * count
+            self.counts[name] = self.counts.get(name, 0.0) + count
+            self.last[name] = mean
 
     def means(self) -> dict[str, float]:
         return {name: total / max(1.0, self.counts[name]) for name, total in self.sums.items()}
@@ -113,7 +140,7 @@ def _policy_terms(
         clipped = surrogate.clipped.float()
         meter.add("actor/entropy", scores.entropies, mask)
         meter.add("actor/pg_clipfrac", clipped, mask)
-        meter.add("actor/ppo_kl", KL_ESTIMATORS["k3"](scores.logprobs - old), mask)
+        meter.add("actor/ppo_kl", KL_ESTIMATORS["k3"](old - scores.logprobs), mask)  # of samples of the old policy
         for agent in sorted({row.agent for row in part.rows}):
             said = mask * torch.tensor([[row.agent == agent] for row in part.rows], device=mask.device)
             meter.add(f"actor/entropy/{agent}", scores.entropies, said)
@@ -202,6 +229,50 @@ def policy_value(
             }
 
         yield closure
+
+
+def actor_critic(
+    net: ActorCritic, steps: Batch, settings: PPOConfig, meter: Meter, *, clip_range: float | None = None
+) -> Callable[[], dict[str, Tensor]]:
+    """PPO's loss over single steps, as one closure: means over the minibatch.
+
+        policy  ppo_clip,    value  vf_coef (V - R)^2,    entropy  -ent_coef H
+
+    `steps` is `[n, 1]`, from `minibatches(unit="step")`: every step counts. `clip_range` takes the place of the
+    settings' own where it falls over the run. With `clip_range_vf` the value loss is stable-baselines3's. The closure
+    adds `approx_kl` (k3 of the old policy against the new one), `clip_fraction` (of steps whose gradient vanished) and
+    `entropy` to the meter.
+    """
+    clip = settings.clip_range if clip_range is None else clip_range
+
+    def closure() -> dict[str, Tensor]:
+        if fits(net, steps):
+            losses, measured = compact_ppo(net, steps, settings, clip)
+        else:
+            losses, measured = _ppo_terms(net, steps, settings, clip)
+        meter.add_means(measured, len(steps))
+        return losses
+
+    return closure
+
+
+def _ppo_terms(
+    net: ActorCritic, steps: Batch, settings: PPOConfig, clip: float
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    old, advantages = steps["old_logprobs"], steps["advantages"]
+    found = net.evaluate(steps.inputs["observations"], steps["actions"])
+    if settings.normalize_advantage and len(advantages) > 1:
+        deviation, mean = torch.std_mean(advantages)
+        advantages = (advantages - mean) / (deviation + 1e-8)
+    surrogate = ppo_clip(found.logprobs, old, advantages, clip_low=clip, clip_high=clip)
+    error = value_loss(found.values, steps["returns"], steps["values"], clip=settings.clip_range_vf, pessimistic=False)
+    losses = {"policy": surrogate.loss.mean(), "value": 2 * settings.vf_coef * error.mean()}
+    if settings.ent_coef > 0:
+        losses["entropy"] = -settings.ent_coef * found.entropies.mean()
+    with torch.no_grad():
+        moved = KL_ESTIMATORS["k3"](old - found.logprobs).mean()  # of samples of the old policy
+        means = torch.stack([moved, surrogate.clipped.float().mean(), found.entropies.mean()]).tolist()
+    return losses, dict(zip(("approx_kl", "clip_fraction", "entropy"), means, strict=True))
 
 
 @torch.no_grad()

@@ -1,0 +1,1 @@
+"""PPO on any Gymnasium environment, and on anything with the face of one."""
