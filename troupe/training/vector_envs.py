@@ -18,7 +18,7 @@ import numpy as np
 from troupe.errors import ConfigError, DataError
 from troupe.protocols import BatchEnv
 
-__all__ = ["GymnasiumEnvs", "Stepped", "Stepper", "stepper"]
+__all__ = ["GymnasiumEnvs", "Stepped", "Stepper", "environments", "stepper"]
 
 REPLAY_LIMIT = 200_000
 """Steps of an episode that are remembered for a resume; a longer one cannot be resumed exactly."""
@@ -228,6 +228,17 @@ class GymnasiumEnvs:
             for actions in self._actions[self._begun[i] :]:
                 self._observations[i], *_ = env.step(actions[i])
         return np.array(self._observations)
+
+
+def environments(name: str, n: int, **arguments: Any) -> Any:
+    """n environments of a Gymnasium id. Where the environment's class makes its own batch, by a classmethod
+    `vector(num_envs, **arguments)` that returns a BatchEnv, that one is stepped: a single call for all of them.
+
+    Raises as `GymnasiumEnvs.make`."""
+    first = _made(name, arguments)
+    vector = getattr(type(first.unwrapped), "vector", None)
+    first.close()
+    return GymnasiumEnvs.make(name, n, **arguments) if vector is None else vector(n, **arguments)
 
 
 def _made(name: str, arguments: Mapping[str, Any]) -> Any:

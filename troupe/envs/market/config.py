@@ -5,9 +5,9 @@ The keys of document 002's `env_config` and `portfolio_risk` keep their names.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from troupe.config import Frozen, ReadWhen
 
@@ -19,6 +19,7 @@ __all__ = [
     "MarketRules",
     "SimulationConfig",
     "read_when",
+    "sources_read_when",
 ]
 
 DOCUMENTED_INSTRUMENTS = ("EURUSD", "GBPUSD", "USDJPY", "XAUUSD", "WTIUSD", "SPX500", "NAS100", "US30")
@@ -36,6 +37,8 @@ class BreakerLevel(Frozen):
 
 class MarketRules(Frozen):
     """Capital, costs, limits. Every limit acts on the target weights before an order is made; null turns it off."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     episode_length: int = Field(1000, ge=1)
     """Bars of an episode; it is truncated there."""
@@ -74,7 +77,7 @@ class MarketRules(Frozen):
     var_draws: int = Field(1000, ge=100)
     """Of `monte_carlo`, the same for every bar (common random numbers)."""
     correlation_window: int = Field(100, ge=10)
-    """Bars that covariance, correlation and historical VaR look back."""
+    """Bars that covariance, correlation, historical VaR and the features of the market look back."""
     breaker: tuple[BreakerLevel, ...] = ()
     """Circuit breaker: positions are closed when the day's loss passes a level."""
     margin_call: float | None = Field(None, gt=0)
@@ -91,10 +94,6 @@ class MarketRules(Frozen):
                 "position could ever reach its size"
             )
         return self
-
-    @property
-    def needs_covariance(self) -> bool:
-        return self.max_portfolio_var is not None or self.max_correlation_exposure is not None
 
 
 class DataConfig(Frozen):
@@ -149,14 +148,44 @@ class MarketConfig(Frozen):
     """What is traded."""
     account: str = "USD"
     """The account's currency."""
-    costs: dict[str, dict[str, float]] = Field(default_factory=dict)
+    costs: dict[str, dict[str, float | str]] = Field(default_factory=dict)
     """Instrument -> fields of `troupe.envs.market.instruments.Instrument` that differ from the table: half_spread,
-    commission, impact, daily_value, swap_long, swap_short, margin."""
+    commission, impact, daily_value, swap_long, swap_short, margin; one of your own needs its sector and quote."""
     features: tuple[str, ...] = ("instruments", "market", "extra")
     """What an agent sees: all features of the instruments, of the market, extra columns; or single ones by name."""
     data: DataConfig = DataConfig()
     simulation: SimulationConfig = SimulationConfig()
     rules: MarketRules = MarketRules()
+
+
+def sources_read_when(prefix: str) -> tuple[ReadWhen, ...]:
+    """Which keys of a market at the dotted `prefix` depend on where its bars come from."""
+
+    def market(config: Any) -> Any:
+        for name in prefix.split(".") if prefix else ():
+            config = getattr(config, name)
+        return config
+
+    def key(name: str) -> str:
+        return f"{prefix}.{name}" if prefix else name
+
+    return (
+        ReadWhen(
+            tuple(key(f"data.{name}") for name in DataConfig.model_fields if name != "files"),
+            lambda config: bool(market(config).data.files),
+            f"is for {key('data.files')}; write the files, or leave it out",
+        ),
+        ReadWhen(
+            (key("simulation"),),
+            lambda config: not market(config).data.files,
+            f"is for a market without {key('data.files')}; leave one of the two out",
+        ),
+        ReadWhen(
+            (key("simulation.difficulty"),),
+            lambda config: market(config).simulation.scenario not in ("planted", "null"),
+            "is for the document's scenarios; leave it out",
+        ),
+    )
 
 
 def read_when(prefix: str) -> tuple[ReadWhen, ...]:
@@ -181,10 +210,5 @@ def read_when(prefix: str) -> tuple[ReadWhen, ...]:
             (key("var_draws"),),
             lambda config: rules(config).max_portfolio_var is not None and rules(config).var_method == "monte_carlo",
             f"is for {key('var_method')}=monte_carlo; write that, or leave it out",
-        ),
-        ReadWhen(
-            (key("correlation_window"),),
-            lambda config: rules(config).needs_covariance,
-            f"is for {key('max_portfolio_var')} or {key('max_correlation_exposure')}; write one, or leave it out",
         ),
     )

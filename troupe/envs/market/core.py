@@ -119,8 +119,10 @@ class MarketCore:
         """Accounts with the initial capital at these rows, one each. Raises DataError for rows that are none of
         `starts`."""
         rows = np.asarray(rows, dtype=np.int64)
-        early = rows - np.asarray(self._first)[rows] < self.rules.warmup_steps
-        if (early | (rows >= np.asarray(self._last)[rows])).any():
+        if (rows < 0).any() or (rows >= len(self.tape)).any():
+            raise DataError(f"rows of a tape go from 0 to {len(self.tape) - 1}")
+        path = np.searchsorted(self.tape.first, rows, "right") - 1
+        if ((rows - self.tape.first[path] < self.rules.warmup_steps) | (rows >= self.tape.last[path])).any():
             raise DataError("an episode begins after the warm-up of its path and before its last bar")
         xp, n = self.xp, len(rows)
         row = self._on_device(rows)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from troupe.config import Frozen, ReadWhen
 
@@ -16,6 +16,8 @@ __all__ = ["RewardRules", "RewardState", "begin_reward", "pay", "reward_read_whe
 
 class RewardRules(Frozen):
     """Which reward."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     kind: Literal["return", "log_return", "mean_variance", "differential_sharpe"] = "return"
     """`return` and `log_return` of the equity; `mean_variance`: gain - aversion / 2 gain^2; `differential_sharpe`: what

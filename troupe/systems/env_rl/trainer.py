@@ -23,10 +23,10 @@ from troupe.stores.run_config import make_run_folder
 from troupe.stores.state import parameter_hash
 from troupe.stores.tracking import Tracker
 from troupe.systems.env_rl import state
-from troupe.systems.env_rl.config import ALIASES, EnvRLConfig
+from troupe.systems.env_rl.config import ALIASES, EnvConfig, EnvRLConfig
 from troupe.training.collection import Episodes, play_episodes
 from troupe.training.ppo_run import PPORun, run_seeds
-from troupe.training.vector_envs import GymnasiumEnvs
+from troupe.training.vector_envs import environments
 
 __all__ = ["EnvResult", "EnvTrainer"]
 
@@ -64,7 +64,7 @@ class EnvTrainer:
         torch.set_num_threads(self.config.trainer.threads)
         self.folder = Path(self.config.trainer.default_local_dir)
         self.progress: Progress = progress or (lambda phase, step, total, metrics: None)
-        self._make = make or (lambda n: GymnasiumEnvs.make(self.config.env.id, n, **self.config.env.args))
+        self._make = make or (lambda n: _environments(self.config.env, n))
         self._envs = self._make(self.config.env.n_envs)
         self._begin()
 
@@ -171,6 +171,13 @@ class EnvTrainer:
         }
         write_atomic(self.folder / "summary.json", json.dumps(summary, indent=1).encode())
         return EnvResult(self.folder, self.timesteps, returns, digest, seconds, cpu_seconds)
+
+
+def _environments(config: EnvConfig, n: int) -> Any:
+    if config.id.startswith("troupe/"):
+        import troupe.envs.market.faces  # noqa: F401  # registers the ids of this package
+
+    return environments(config.id, n, **config.args)
 
 
 def _as_config(config: Any) -> EnvRLConfig:

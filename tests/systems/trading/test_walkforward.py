@@ -1,0 +1,154 @@
+"""The whole evaluation on small markets, its record, and a run that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.envs.market.samples import random_bars
+from troupe.config import load
+from troupe.envs.market.build import market_of
+from troupe.envs.market.config import MarketConfig
+from troupe.envs.market.instruments import Instrument
+from troupe.errors import ConfigError, StorageError
+from troupe.stores.checkpoints import CheckpointStore
+from troupe.stores.state import parameter_hash
+from troupe.systems.trading.config import WalkForwardConfig
+from troupe.systems.trading.walkforward import LEARNED, WalkForward
+
+SMALL = {
+    "market": {
+        "instruments": ["PLANTED"], "features": ["extra"],
+        "simulation": {"scenario": "planted", "paths": 1, "bars": 1500},
+        "rules": {"transaction_cost": 0.003, "max_position_size": 1.0, "warmup_steps": 10, "episode_length": 100},
+    },
+    "ppo": {"n_steps": 16, "batch_size": 128, "n_epochs": 2},
+    "folds": {"count": 2, "embargo": 5},
+    "trainer": {"total_timesteps": 1024, "n_envs": 16, "seeds": 2, "save_freq": 1, "cost_sweep": [0.0, 1.0]},
+}  # fmt: skip
+
+
+def evaluation(folder: Path, **changes) -> WalkForward:
+    config = {**SMALL, **changes}
+    config["trainer"] = {**SMALL["trainer"], **changes.get("trainer", {}), "default_local_dir": str(folder)}
+    return WalkForward(config)
+
+
+def test_everything_is_out_of_sample_and_compared(tmp_path):
+    result = evaluation(tmp_path / "run").run()
+    track = result.tracks[LEARNED]
+    first, last = result.folds[0].test[0], result.folds[-1].test[1]
+    assert track.returns.shape == (2, last - first) == result.tracks["momentum"].returns.repeat(2, 0).shape
+    assert track.times.tolist() == result.market.bars[0].times[first + 1 : last + 1].tolist()
+    assert set(result.assessments) == {
+        LEARNED, "cash", "buy and hold", "1/N", "inverse volatility", "equal risk contribution", "momentum",
+        "random, same turnover",
+    }  # fmt: skip
+    assert result.trials == 1 and result.learned.deflated is None
+    free, charged = (point.annual_return.mean for point in result.costs)
+    assert free > charged
+    random = result.tracks["random, same turnover"].turnover.mean()
+    assert random == pytest.approx(float(track.turnover.mean()), rel=0.25)
+
+
+def test_a_second_configuration_is_a_second_trial_and_the_same_one_is_not(tmp_path):
+    evaluation(tmp_path / "a").run()
+    assert evaluation(tmp_path / "b").run().trials == 1
+    assert evaluation(tmp_path / "a").run().trials == 1
+    found = evaluation(tmp_path / "c", reward={"kind": "log_return"}).run()
+    assert found.trials == 2 and found.learned.deflated is not None
+    with pytest.raises(StorageError, match="reward"):
+        evaluation(tmp_path / "a", reward={"kind": "log_return"}).run()
+
+
+def test_policies_learn_from_nothing_behind_their_fold(tmp_path):
+    """Bars after the first test stretch are replaced: the first fold's policies stay the same to the bit."""
+    config = load(WalkForwardConfig, preset=SMALL).config
+    bars = random_bars(0, 400, 1)
+    known = [Instrument("A", "equity", "USD", "A")]
+    hashes = []
+    for name, seed in (("one", 1), ("two", 2)):
+        generator = np.random.default_rng(seed)
+        changed = {n: getattr(bars, n).copy() for n in ("open", "high", "low", "close")}
+        factor = np.exp(generator.normal(0, 0.05, (200, 1)).cumsum(0))
+        for values in changed.values():
+            values[200:] *= factor
+        settings = config.market.model_copy(update={"instruments": ("A",), "features": ("instruments",)})
+        market = market_of([replace(bars, **changed)], known, settings)
+        run = config.model_copy(
+            update={"trainer": config.trainer.model_copy(update={"default_local_dir": str(tmp_path / name)})}
+        )
+        WalkForward(run, market=market).run()
+        hashes.append([_hash(tmp_path / name / f"fold_{k}" / "seed_0") for k in (0, 1)])
+    assert hashes[0][0] == hashes[1][0] and hashes[0][1] != hashes[1][1]
+
+
+def _hash(folder: Path) -> str:
+    return parameter_hash(CheckpointStore(folder).load("latest").tensors["net"])
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"market": {**SMALL["market"], "simulation": {"scenario": "planted", "paths": 2}}}, "one history"),
+        ({"market": {**SMALL["market"], "features": ["extra", "nonsense"]}}, "nonsense"),
+        ({"market": {**SMALL["market"], "costs": {"GOLD": {"half_spread": 0.1}}}}, "GOLD"),
+        ({"market": {**SMALL["market"], "instruments": ["EURUSD", "EURUSD"]}}, "different"),
+        ({"folds": {"count": 5000}}, "do not fit"),
+        ({"ppo": {"n_steps": 10, "batch_size": 128}}, "no multiple"),
+        ({"trainer": {"cost_sweep": [2.0]}}, "cost_sweep"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_said_before_anything_is_learned(tmp_path, change, what):
+    with pytest.raises(ConfigError, match=what):
+        evaluation(tmp_path / "run", **change)
+    assert not (tmp_path / "run").exists()
+
+
+SCRIPT = """
+import json, sys
+from troupe.systems.trading.walkforward import WalkForward
+WalkForward(json.loads(sys.argv[1])).run()
+"""
+
+
+def start(folder: Path) -> subprocess.Popen:
+    config = {**SMALL, "trainer": {**SMALL["trainer"], "default_local_dir": str(folder)}}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, json.dumps(config)], env=environment)
+
+
+@pytest.mark.parametrize("checkpoint", ["fold_0/seed_0/checkpoint_2", "fold_1/seed_0/checkpoint_3"])
+def test_a_killed_evaluation_ends_as_the_one_that_was_left_alone(tmp_path, checkpoint):
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    assert start(calm).wait(120) == 0
+    process = start(killed)
+    deadline = time.monotonic() + 120
+    while not (killed / checkpoint).exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "fold_1" / "seed_1" / "checkpoint_4").exists()
+    assert start(killed).wait(120) == 0
+    for fold in (0, 1):
+        for seed in (0, 1):
+            where = f"fold_{fold}/seed_{seed}"
+            assert _hash(calm / where) == _hash(killed / where), where
+
+
+def test_config_of_a_market_is_checked():
+    assert MarketConfig().instruments[0] == "EURUSD"
+    with pytest.raises(ConfigError, match="transaction_costs"):
+        load(WalkForwardConfig, preset={"market": {"rules": {"transaction_costs": 0.1}}})
+    with pytest.raises(ConfigError, match="var_confidence"):
+        load(WalkForwardConfig, overrides=["market.rules.var_confidence=0.9"])

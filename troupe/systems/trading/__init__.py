@@ -1,0 +1,1 @@
+"""Trading: markets, baselines, walk-forward evaluation, and the agents that learn to trade."""

@@ -1,0 +1,108 @@
+"""A backtest: some accounts trade a stretch of the tape by a strategy, and everything they did is written down.
+
+Legend: A accounts side by side, T bars traded, M instruments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from troupe.envs.market.core import MarketCore, MarketState
+from troupe.errors import DataError
+
+__all__ = ["Strategy", "Track", "backtest"]
+
+Strategy = Callable[[MarketCore, MarketState], Any]
+"""Chooses actions `[A, M]` in [-1, 1] (weights in units of the largest position) from what is known at the bar."""
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """What a strategy did. Index t stands for the bar in which the decision of bar t was filled and marked."""
+
+    instruments: tuple[str, ...]
+    periods_per_year: float
+    capital: float
+    times: np.ndarray  # int64 [T]: closes at which the equity is marked
+    returns: np.ndarray  # float64 [A, T], after costs
+    cost: np.ndarray  # float64 [A, T], share of the equity before
+    turnover: np.ndarray  # float64 [A, T]
+    weights: np.ndarray  # float64 [A, T, M]: held at the close
+    units: np.ndarray  # float64 [A, T, M]: held at the close
+    amounts: np.ndarray  # float64 [A, T, M]: filled
+    fills: np.ndarray  # float64 [A, T, M]: at these prices
+    profit: np.ndarray  # float64 [A, T, M]: of each instrument, after its costs
+    closes: np.ndarray  # float64 [T, M]
+    value_at_risk: np.ndarray  # float64 [A, T]: one-day forecasts
+    fired: Mapping[str, np.ndarray]  # limit -> bool [A, T]
+    ruined: np.ndarray  # bool [A]: went below the ruin level; the account does nothing afterwards
+
+    @property
+    def equity(self) -> np.ndarray:
+        """float64 `[A, T + 1]`, beginning with the capital."""
+        growth = np.cumprod(1.0 + self.returns, axis=1)
+        return self.capital * np.concatenate([np.ones((len(growth), 1)), growth], axis=1)
+
+    def __add__(self, other: Track) -> Track:
+        """The two stretches one after the other, as stitched out-of-sample folds."""
+        if other.times[0] <= self.times[-1]:
+            raise DataError("stretches that are put together must follow one another")
+        along = {name: np.concatenate([getattr(self, name), getattr(other, name)], axis=1) for name in _KEPT}
+        first = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("times", "closes")}
+        fired = {name: np.concatenate([self.fired[name], other.fired[name]], axis=1) for name in self.fired}
+        return Track(
+            instruments=self.instruments, periods_per_year=self.periods_per_year, capital=self.capital, fired=fired,
+            ruined=self.ruined | other.ruined, **first, **along,
+        )  # fmt: skip
+
+    def beside(self, other: Track) -> Track:
+        """The accounts of both over the same bars."""
+        if self.times.tolist() != other.times.tolist():
+            raise DataError("accounts that stand side by side trade the same bars")
+        names = (*_KEPT, "ruined")
+        joined: dict[str, Any] = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in names}
+        fired = {name: np.concatenate([self.fired[name], other.fired[name]]) for name in self.fired}
+        return replace(self, fired=fired, **joined)
+
+
+def backtest(core: MarketCore, strategy: Strategy, start: int, stop: int, accounts: int = 1) -> Track:
+    """Decisions at the rows `start` to `stop - 1`, so that the last one is filled and marked at row `stop`.
+
+    A ruined account stays in cash. Raises DataError for rows that are no stretch of one path.
+    """
+    if not 0 <= start < stop < len(core.tape):
+        raise DataError(f"a backtest from row {start} to {stop} does not fit bars 0 to {len(core.tape) - 1}")
+    if np.searchsorted(core.tape.first, start, "right") != np.searchsorted(core.tape.first, stop, "right"):
+        raise DataError(f"rows {start} and {stop} belong to different paths")
+    if hasattr(strategy, "begin"):
+        strategy.begin(core, accounts)
+    state = core.begin(np.full(accounts, start))
+    kept: dict[str, list[np.ndarray]] = {name: [] for name in _KEPT}
+    fired: dict[str, list[np.ndarray]] = {}
+    ruined = np.zeros(accounts, dtype=bool)
+    for _ in range(start, stop):
+        actions = np.where(ruined[:, None], 0.0, np.asarray(strategy(core, state), dtype=np.float64))
+        state, outcome = core.step(state, actions, detail=True)
+        ruined = ruined | outcome.terminated
+        row = (
+            outcome.gain, outcome.cost, outcome.turnover, core.weights(state), state.book.units, outcome.amounts,
+            outcome.fills, outcome.profit, outcome.value_at_risk,
+        )  # fmt: skip
+        for name, values in zip(_KEPT, row, strict=True):
+            kept[name].append(values)
+        for name, values in outcome.fired.items():
+            fired.setdefault(name, []).append(values)
+    stacked = {name: np.stack(values, axis=1) for name, values in kept.items()}
+    return Track(
+        instruments=core.instruments, periods_per_year=core.tape.periods_per_year,
+        capital=core.rules.initial_capital, times=core.tape.times[start + 1 : stop + 1],
+        closes=core.tape.close[start + 1 : stop + 1], fired={n: np.stack(v, axis=1) for n, v in fired.items()},
+        ruined=ruined, **stacked,
+    )  # fmt: skip
+
+
+_KEPT = ("returns", "cost", "turnover", "weights", "units", "amounts", "fills", "profit", "value_at_risk")
