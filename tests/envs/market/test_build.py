@@ -1,0 +1,122 @@
+"""Markets from configurations: simulated, from files, and what does not fit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.envs.market.samples import random_bars
+from troupe.envs.market.build import load_market, observation_table
+from troupe.envs.market.config import DataConfig, MarketConfig, MarketRules, SimulationConfig
+from troupe.errors import ConfigError, DataError
+
+QUICK = SimulationConfig(paths=2, bars=150)
+
+
+def written(folder: Path, name: str, rows: int, first: str = "2020-01-01", seed: int = 0) -> str:
+    """A CSV of hourly bars."""
+    bars = random_bars(seed, rows, 1)
+    start = np.datetime64(first, "s")
+    lines = ["date,open,high,low,close,volume"]
+    for t in range(rows):
+        stamp = str(start + np.timedelta64(t, "h")).replace("T", " ")
+        prices = [getattr(bars, column)[t, 0] for column in ("open", "high", "low", "close")]
+        lines.append(",".join([stamp, *(f"{price:.6f}" for price in prices), "100"]))
+    path = folder / f"{name}.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def test_the_document_s_market_is_simulated_where_no_file_is_named():
+    market = load_market(MarketConfig(simulation=QUICK))
+    assert len(market.bars) == 2 and market.bars[0].instruments == MarketConfig().instruments
+    core = market.core(market.fitted())
+    assert core.observation_size == len(market.names) + 2 * 8 + 1
+    assert len({f"{a}" for a in market.bars[0].close[-1]}) == 8  # public code gave all eight one path
+
+
+def test_costs_and_instruments_of_one_s_own(tmp_path):
+    files = {"ACME": written(tmp_path, "ACME", 400)}
+    own = {"ACME": {"sector": "equity", "quote": "USD", "half_spread": 0.002}}
+    market = load_market(MarketConfig(instruments=("ACME",), data=DataConfig(files=files), costs=own))
+    assert market.instruments[0].half_spread == 0.002 and market.instruments[0].sector == "equity"
+    with pytest.raises(ConfigError, match="sector"):
+        load_market(MarketConfig(instruments=("ACME",), data=DataConfig(files=files)))
+
+
+def test_what_has_no_file_or_too_little_history_is_left_out_with_a_message(tmp_path):
+    files = {"EURUSD": written(tmp_path, "EURUSD", 400), "GBPUSD": written(tmp_path, "GBPUSD", 100, seed=1)}
+    config = MarketConfig(
+        instruments=("EURUSD", "GBPUSD", "XAUUSD"), data=DataConfig(files=files), rules=MarketRules(episode_length=900)
+    )
+    market = load_market(config)
+    assert market.bars[0].instruments == ("EURUSD",) and market.rules.episode_length == 400 - 50 - 1
+    assert [message.split(" ")[0] for message in market.messages] == ["XAUUSD", "GBPUSD", "episodes"]
+    with pytest.raises(DataError, match="no instrument has enough bars"):
+        load_market(config.model_copy(update={"data": DataConfig(files=files, min_bars=1000)}))
+
+
+def test_bars_may_be_put_together(tmp_path):
+    files = {"EURUSD": written(tmp_path, "EURUSD", 2400)}
+    market = load_market(
+        MarketConfig(instruments=("EURUSD",), data=DataConfig(files=files, resample=14_400, min_bars=100))
+    )
+    assert set(np.diff(market.bars[0].times)) == {14_400} and len(market.bars[0]) == 600
+
+
+def test_features_by_name_and_none_that_nobody_computes():
+    bars = random_bars(0, 80, 2)
+    table, names = observation_table(bars, ("rsi", "return", "market_return"), 20)
+    assert names == ("A_return", "A_rsi", "B_return", "B_rsi", "market_return") and table.shape == (80, 5)
+    with pytest.raises(ConfigError, match="did you mean 'rsi'"):
+        observation_table(bars, ("rsy",), 20)
+    with pytest.raises(ConfigError, match="extra columns"):
+        observation_table(bars, ("extra",), 20)
+
+
+def test_a_stretch_knows_what_came_before_and_nothing_else():
+    market = load_market(MarketConfig(simulation=SimulationConfig(paths=1, bars=300)))
+    part = market.between(100, 200)
+    assert (part.observations[0] == market.observations[0][100:200]).all()
+    one, two = market.fitted(100), market.between(0, 100).fitted()
+    assert (one.mean == two.mean).all() and (one.std == two.std).all()
+    assert not (one.mean == market.fitted().mean).all()
+
+
+def test_changed_rules_are_checked():
+    market = load_market(MarketConfig(simulation=QUICK))
+    assert market.core(market.fitted(), cost_scale=2.0).rules.cost_scale == 2.0
+    with pytest.raises(ValueError, match="cost_scale"):
+        market.core(market.fitted(), cost_scale=-1.0)
+
+
+@pytest.mark.skipif("TROUPE_DATA" not in os.environ, reason="TROUPE_DATA does not name the folder of data sets")
+def test_fourteen_daily_instruments_become_one_market():
+    folder = Path(os.environ["TROUPE_DATA"]) / "markets"
+    names = [
+        "EURUSD",
+        "GBPUSD",
+        "USDJPY",
+        "AUDUSD",
+        "USDCAD",
+        "USDCHF",
+        "EURJPY",
+        "EURGBP",
+        "XAUUSD",
+        "SPX500",
+        "US30",
+        "NASDAQ_COMPOSITE",
+    ]
+    files = {name: str(folder / f"{name}_d1.csv.gz") for name in names}
+    files |= {name: str(folder / f"{name}_d1_close.csv.gz") for name in ("WTIUSD", "VIX")}
+    market = load_market(
+        MarketConfig(instruments=tuple(files), data=DataConfig(files=files), rules=MarketRules(episode_length=250))
+    )
+    bars = market.bars[0]
+    assert len(bars.instruments) == 14 and len(bars) > 700 and bars.close_only.sum() == 2
+    assert bars.periods_per_day == 1 and 250 < bars.periods_per_year < 270
+    core = market.core(market.fitted(400))
+    assert core.tape.rates is not None and not core.tape.all_traded
