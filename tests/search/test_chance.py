@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.search.test_puct import KERNELS
-from tests.search.textbook import Wheel, Whimsical, whims
-from troupe.engines.evaluator import OracleEvaluator, UniformEvaluator
+from tests.search.test_puct import KERNELS, assert_tree
+from tests.search.textbook import Textbook, Wheel, Whimsical, whims
+from troupe.engines.evaluator import OracleEvaluator, RolloutEvaluator, UniformEvaluator
 from troupe.envs.pig import HOLD, ROLL, Pig, State
 from troupe.search.config import SearchConfig
+from troupe.search.minimax import negamax
 from troupe.search.search import Search, run
 from troupe.search.tree import CHANCE
 
@@ -149,6 +150,91 @@ def test_rewards_of_chance_belong_to_who_rolled(players: int, kernels: Any) -> N
     later = 0.5 if players == 1 else -0.5
     assert roots.q[1] == pytest.approx([0.25 + later, 0.5 + later], abs=0.08)  # a wrong sign is off by 0.5
     assert roots.edges.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("algorithm", ["puct", "gumbel"])
+@pytest.mark.parametrize("players", [1, 2])
+def test_the_whole_tree_is_the_textbooks(players: int, algorithm: str, kernels: Any) -> None:
+    if kernels == "numba":
+        pytest.importorskip("numba", reason="the compiled kernels need numba")
+    game, judge = Wheel(players=players), whims(11, reach=0.8)
+    starts = [(0, 0, False, 0), (3, 0, False, 3 % players)]
+    search, _ = search_of(game, starts, 60, Whimsical(judge), algorithm=algorithm, discount=0.8, kernels=kernels)
+    for slot, state in enumerate(starts):
+        book = Textbook(game, judge, discount=0.8)
+        root = book.puct(state, state[3], 60) if algorithm == "puct" else book.gumbel(state, state[3], 60, 16)
+        assert assert_tree(search, slot, root) == search.tree.size[slot] > 25
+
+
+class Tolls:
+    """One way: the gate takes 1, then a coin shows the short road, which pays 2, or the long one, which pays 4 and then
+    8 by a second event that is certain. Both lead to the inn, where a player, the other one if there are two, takes 16
+    and it is over."""
+
+    actions = 1
+    observation_shape = (1,)
+
+    def __init__(self, players: int) -> None:
+        self.players = players
+        self.roads: dict[Any, tuple[str, float]] = {
+            ("gate", 0): ("coin", 1.0), ("coin", "short"): ("inn", 2.0), ("coin", "long"): ("bridge", 4.0),
+            ("bridge", "over"): ("inn", 8.0), ("inn", 0): ("end", 16.0),
+        }  # fmt: skip
+        self.events = {"coin": (("short", 0.5), ("long", 0.5)), "bridge": (("over", 1.0),)}
+
+    def initial(self) -> str:
+        return "gate"
+
+    def to_play(self, state: str) -> int:
+        return self.players - 1 if state in ("inn", "end") else 0
+
+    def legal(self, state: str) -> tuple[int, ...]:
+        return (0,)
+
+    def chance(self, state: str) -> tuple[tuple[str, float], ...]:
+        return self.events.get(state, ())
+
+    def step(self, state: str, action: Any) -> tuple[str, float, bool, int]:
+        following, reward = self.roads[state, action]
+        return following, reward, following == "end", self.to_play(following)
+
+    def observe(self, state: str) -> np.ndarray:
+        return np.zeros(1, np.float32)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("algorithm", ["puct", "gumbel"])
+@pytest.mark.parametrize(
+    ("players", "expected"),
+    # Gamma 1/2 and V(inn) = 3. The short road: 1 + 2 + 3/2 = 4.5; the long one: 1 + 4 + 8 + 3/2 = 14.5; then the inn's
+    # own move: 1 + 2 + 16/2 = 11 and 1 + 12 + 16/2 = 21. With two players the inn is the other's: 1.5, 11.5, -5, 5.
+    [(1, [4.5, 9.5, 10.0, 12.75]), (2, [1.5, 6.5, 8 / 3, 3.25])],
+)
+def test_the_discount_applies_once_per_decision(
+    players: int, expected: list[float], algorithm: str, kernels: Any
+) -> None:
+    if kernels == "numba":
+        pytest.importorskip("numba", reason="the compiled kernels need numba")
+    judge = OracleEvaluator(lambda state: 3.0 if state == "inn" else 0.0)
+    for simulations, mean in enumerate(expected, 1):
+        options: Any = {"algorithm": algorithm, "discount": 0.5, "kernels": kernels}
+        _, roots = search_of(Tolls(players), ["gate"], simulations, judge, **options)
+        assert roots.q[0, 0] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(("players", "returns"), [(1, {11.0, 21.0}), (2, {-5.0, 5.0})])
+def test_rollouts_and_minimax_discount_alike(players: int, returns: set[float]) -> None:
+    """1 + 2 + 16/2 or 1 + 4 + 8 + 16/2, one as likely as the other; the inn's 16/2 may be another player's."""
+    game = Tolls(players)
+    search = Search(game, SearchConfig(simulations=1), slots=40, generator=np.random.default_rng(0))
+    search.place(np.arange(40))
+    wave = search.select()
+    assert wave is not None
+    _, values = RolloutEvaluator(game, np.random.default_rng(1), discount=0.5).evaluate(wave.positions)
+    assert set(values.tolist()) == returns
+    assert negamax(game, "gate", 5, discount=0.5) == (sum(returns) / 2, (0,))
+    assert negamax(game, "coin", 5, discount=0.5) == (sum(returns) / 2 - 1, ())
 
 
 @pytest.mark.parametrize("reuse", [False, True])

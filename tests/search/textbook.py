@@ -24,6 +24,7 @@ class Node:
     player: int
     reward: float = 0.0  # of the step that led here, to the player who made it
     done: bool = False
+    odds: list[float] = field(default_factory=list)  # of the outcomes 0, 1, ..., where chance decides
     evaluated: bool = False
     value: float = 0.0
     count: int = 0
@@ -106,6 +107,8 @@ class Textbook:
         if node.done:
             node.count += 1
             return 0.0
+        if node.odds:
+            return self._through(node, self._outcome(node), choose)
         if not node.evaluated:
             return self._evaluate(node)
         return self._through(node, choose(node), choose)
@@ -121,16 +124,27 @@ class Textbook:
 
     def _through(self, node: Node, action: int, choose: Callable[[Node], int]) -> float:
         if action not in node.children:
-            state, reward, done, player = self.game.step(node.state, action)
-            node.children[action] = Node(state, player, reward, done)
+            node.children[action] = self._child(node, action)
         child = node.children[action]
         later = self._simulate(child, choose)
-        gain = child.reward + self.discount * (later if child.player == node.player else -later)
+        gamma = 1.0 if child.odds else self.discount  # once per decision: a roll of dice is none
+        gain = child.reward + gamma * (later if child.player == node.player else -later)
         node.visits[action] += 1
         node.returns[action] += gain
         node.count += 1
         self.low, self.high = min(self.low, node.q(action)), max(self.high, node.q(action))
         return gain
+
+    def _child(self, node: Node, action: int) -> Node:
+        state, reward, done, player = self.game.step(node.state, action)
+        odds = [] if done or not hasattr(self.game, "chance") else [p for _, p in self.game.chance(state)]
+        none, nothing = dict.fromkeys(range(len(odds)), 0), dict.fromkeys(range(len(odds)), 0.0)
+        return Node(state, player, reward, done, odds, visits=none, returns=nothing)
+
+    def _outcome(self, node: Node) -> int:
+        """The one that lags furthest behind its odds, this visit included."""
+        lag = [(node.count + 1) * p - node.visits[outcome] for outcome, p in enumerate(node.odds)]
+        return lag.index(max(lag))
 
     # ------------------------------------------------------------------------------------------ choices
 

@@ -97,19 +97,9 @@ def test_changed_rules_are_checked():
 def test_fourteen_daily_instruments_become_one_market():
     folder = Path(os.environ["TROUPE_DATA"]) / "markets"
     names = [
-        "EURUSD",
-        "GBPUSD",
-        "USDJPY",
-        "AUDUSD",
-        "USDCAD",
-        "USDCHF",
-        "EURJPY",
-        "EURGBP",
-        "XAUUSD",
-        "SPX500",
-        "US30",
+        "EURUSD", "GBPUSD", "USDJPY", "AUDUSD", "USDCAD", "USDCHF", "EURJPY", "EURGBP", "XAUUSD", "SPX500", "US30",
         "NASDAQ_COMPOSITE",
-    ]
+    ]  # fmt: skip
     files = {name: str(folder / f"{name}_d1.csv.gz") for name in names}
     files |= {name: str(folder / f"{name}_d1_close.csv.gz") for name in ("WTIUSD", "VIX")}
     market = load_market(

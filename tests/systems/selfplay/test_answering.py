@@ -51,6 +51,15 @@ def test_a_proposers_own_words_are_noted(words: str) -> None:
     assert not world.encode(world.initial(), words).any()
 
 
+def test_the_largest_quantities_can_be_seen() -> None:
+    """2^1024 - 1, which a proposer may write, is a Fraction that has no float."""
+    world = AnswerWorld(BOOKS)
+    for text in ("2^1023-1+2^1023", "-2^1023+1-2^1023"):
+        for action in (text, f"answer {text}"):
+            state, *_ = world.step(world.initial(), action)
+            assert np.isfinite(world.observe(state)).all()
+
+
 def test_features_tell_states_and_candidates_apart() -> None:
     for task in MathProblemGenerator(seed=4).generate(10):
         world = AnswerWorld(task.prompt)

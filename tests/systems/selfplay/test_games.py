@@ -7,6 +7,8 @@ from troupe.envs import make_game
 from troupe.episode import Task
 from troupe.errors import ConfigError, DataError
 from troupe.search.minimax import negamax
+from troupe.systems.selfplay.agents import Family
+from troupe.systems.selfplay.answering import AnswerWorld
 from troupe.systems.selfplay.games import GameTaskGenerator, PlayedOn, exact_value, game_world
 from troupe.testing import check_game
 
@@ -61,3 +63,39 @@ def test_generated_positions_are_playable_and_seeded() -> None:
         game_world(t)
     with pytest.raises(ConfigError, match="longest"):
         GameTaskGenerator(longest=-1)
+
+
+class Ring:
+    """Positions in a ring: one may go round for ever, or leave."""
+
+    players, actions, observation_shape = 1, 2, (1,)
+
+    def initial(self) -> int:
+        return 0
+
+    def legal(self, state: int) -> tuple[int, ...]:
+        return (0, 1)
+
+    def step(self, state: int, action: int) -> tuple[int, float, bool, int]:
+        return (state + 1) % 5, float(action), action == 1, 0
+
+    def observe(self, state: int) -> np.ndarray:
+        return np.array([state], np.float32)
+
+
+def test_a_game_whose_positions_come_back_has_no_exact_value() -> None:
+    assert exact_value(PlayedOn(Ring())) is None
+
+    class Open(Ring):
+        def step(self, state: int, action: int) -> tuple[int, float, bool, int]:
+            return state + 1, float(action), action == 1 or state == 4, 0
+
+    assert exact_value(PlayedOn(Open())) == 1.0
+
+
+def test_a_game_of_candidates_can_be_played_on() -> None:
+    """It has encodings, and their length."""
+    world = PlayedOn(AnswerWorld("Add 12 and 5"), ("12+5",))
+    assert Family.of(world) == Family.of(world.game) and world.encode(world.initial(), "17+5").shape == (world.encoding,)
+    with pytest.raises(AttributeError):
+        world.answer  # noqa: B018

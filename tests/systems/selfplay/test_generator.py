@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from troupe.envs.tictactoe import TicTacToe
 from troupe.episode import Outcome, Task
 from troupe.errors import ConfigError, DataError
 from troupe.models.config import PolicyValueConfig
@@ -21,7 +24,7 @@ from troupe.search.asynchronous import state_id
 from troupe.systems.selfplay.agents import AgentEvaluator, Family
 from troupe.systems.selfplay.answering import AnswerState, AnswerWorld
 from troupe.systems.selfplay.episodes import SelfPlayEpisode
-from troupe.systems.selfplay.games import GameTaskGenerator
+from troupe.systems.selfplay.games import GameTaskGenerator, PlayedOn
 from troupe.systems.selfplay.generator import SelfPlayEpisodeGenerator
 from troupe.tasks.math import MathProblemGenerator
 
@@ -306,3 +309,120 @@ def test_tasks_and_agents_that_do_not_fit() -> None:
     with pytest.raises(DataError, match="p2-2x3x3-a9"):
         Family.named("nonsense")
     assert Family.named(ANSWERS.name) == ANSWERS and Family.named(BOARD.name) == BOARD
+
+
+# ---------------------------------------------------------------------------------------------- what the limit covers
+
+
+def interrupted(generator: SelfPlayEpisodeGenerator, task: Any, timeout: float) -> tuple[SelfPlayEpisode, float]:
+    """The episode, and how long it was waited for while a sibling of another generator played on."""
+
+    async def run() -> tuple[SelfPlayEpisode, float]:
+        other = SelfPlayEpisodeGenerator(mcts_config=MCTS, seed=3)
+        sibling = asyncio.create_task(other.generate_episode(SUM, timeout=30.0))
+        began = time.perf_counter()
+        episode = await generator.generate_episode(task, timeout=timeout)
+        waited = time.perf_counter() - began
+        assert (await sibling).metadata["complete"]
+        return episode, waited
+
+    return asyncio.run(run())
+
+
+def test_a_timeout_interrupts_the_making_of_a_world() -> None:
+    stop = threading.Event()
+
+    def world(task: Task) -> AnswerWorld:
+        stop.wait(20.0)
+        return AnswerWorld(task.prompt)
+
+    generator = SelfPlayEpisodeGenerator(mcts_config=MCTS, worlds={"slow": world})
+    episode, waited = interrupted(generator, {**SUM, "type": "slow"}, 0.2)
+    stop.set()
+    assert waited < 5.0 and episode.outcome is Outcome.TIMEOUT and "0.2 s" in episode.metadata["reason"]
+    assert (episode.episode_length, episode.initial_state, episode.states) == (0, None, [])
+    assert episode.metadata["family"] is None and not episode.metadata["complete"]
+    assert SelfPlayEpisode.from_bytes(episode.to_bytes()).to_dict() == episode.to_dict()
+    assert (generator.episode_count, generator.timeout_count) == (1, 1)
+
+
+def test_a_timeout_interrupts_the_solving_of_a_game() -> None:
+    """Its verdict asks for thousands of positions, and each of them takes its time."""
+    stop = threading.Event()
+
+    class Slow(TicTacToe):
+        def step(self, state: Any, action: int) -> Any:
+            if threading.current_thread() is not threading.main_thread():
+                assert not stop.wait(0.02)
+            return super().step(state, action)
+
+    generator = SelfPlayEpisodeGenerator(mcts_config={"num_simulations": 2}, worlds={"slow": lambda t: PlayedOn(Slow())})
+    episode, waited = interrupted(generator, {**TICTACTOE, "type": "slow"}, 0.6)
+    stop.set()
+    assert waited < 5.0 and episode.outcome is Outcome.TIMEOUT
+    assert episode.metadata["done"] and not episode.metadata["complete"]  # it was played to its end, and not judged
+
+
+def test_a_timeout_interrupts_the_checking_of_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = threading.Event()
+
+    def slow(*texts: str, **options: Any) -> bool:
+        return not stop.wait(20.0)
+
+    monkeypatch.setattr("troupe.systems.selfplay.generator.answers_equal", slow)
+
+    async def run() -> tuple[SelfPlayEpisode, float]:
+        generator = SelfPlayEpisodeGenerator(Knows("17"), mcts_config=MCTS, explore=False)
+        began = time.perf_counter()
+        return await generator.generate_episode(SUM, timeout=0.5), time.perf_counter() - began
+
+    episode, waited = asyncio.run(run())
+    rewards = list(episode.rewards)
+    stop.set()
+    time.sleep(0.05)
+    assert waited < 5.0 and episode.outcome is Outcome.TIMEOUT
+    assert episode.rewards == rewards and not any(rewards)  # a verdict that comes too late changes nothing
+
+
+def test_a_world_that_cannot_be_made_is_raised() -> None:
+    def broken(task: Task) -> AnswerWorld:
+        raise TimeoutError("the server did not answer")
+
+    generator = SelfPlayEpisodeGenerator(mcts_config=MCTS, worlds={"broken": broken})
+    with pytest.raises(TimeoutError, match="the server"):
+        play([{**SUM, "type": "broken"}], generator, timeout=30.0)
+    with pytest.raises(DataError, match="not legal"):
+        play([{**TICTACTOE, "moves": [0, 0]}], generator)
+    assert (generator.episode_count, generator.error_count) == (2, 2)
+
+
+def test_episodes_of_one_call_are_those_of_many() -> None:
+    tasks = [SUM, TICTACTOE, *GameTaskGenerator(seed=8).generate(3)]
+    many = play(tasks, SelfPlayEpisodeGenerator(mcts_config=MCTS, seed=1))
+    one = asyncio.run(SelfPlayEpisodeGenerator(mcts_config=MCTS, seed=1).generate_episodes(tasks))
+    assert [searched(e) for e in one] == [searched(e) for e in many]
+
+
+# ---------------------------------------------------------------------------------------------- episodes as bytes
+
+
+def test_bytes_give_the_episode_back() -> None:
+    episodes = play([SUM, *GameTaskGenerator(seed=2).generate(1)], SelfPlayEpisodeGenerator(mcts_config=MCTS))
+    for episode in episodes:
+        again = SelfPlayEpisode.from_bytes(episode.to_bytes())
+        assert again.to_dict() == episode.to_dict() and len(episode.to_bytes()) < len(json.dumps(episode.to_dict()))
+        assert again.metadata["family"] == episode.metadata["family"]  # with its tuple
+        for own, other in zip(again.states, episode.states, strict=True):
+            assert own.representation.dtype == np.float32 and np.array_equal(own.representation, other.representation)
+    stored = episodes[0].to_bytes()
+    for wrong in (b"", stored[:-20], b"nonsense", zlib.compress(b"\0" * 40), zlib.compress(b"\5\0\0\0\0\0\0\0[1,2]")):
+        with pytest.raises(DataError, match="cannot be read"):
+            SelfPlayEpisode.from_bytes(wrong)
+
+
+def test_symmetries_are_named_by_their_content() -> None:
+    generator = SelfPlayEpisodeGenerator(mcts_config=MCTS)
+    board, four, words = play([TICTACTOE, {**TICTACTOE, "game": "connect_four"}, SUM], generator, max_steps=2)
+    names = [episode.metadata["symmetries"] for episode in (board, four, words)]
+    assert names[2] == "" and set(generator.symmetries) == set(names[:2]) and len(set(names)) == 3
+    assert [len(generator.symmetries[name]) for name in names[:2]] == [8, 2]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from troupe.errors import ConfigError
+from troupe.models.config import PolicyValueConfig
 from troupe.systems.selfplay.settings import search_config, trainer_settings
 
 
@@ -20,7 +21,8 @@ def test_the_documented_keys() -> None:
     ("mcts", "message"),
     [
         ({"num_simulation": 5}, r"mcts\.num_simulation: unknown key \(did you mean 'num_simulations'\?\)"),
-        ({"num_simulations": 0}, r"mcts\.simulations is 0"),
+        ({"num_simulations": 0}, r"mcts\.num_simulations is 0"),
+        ({"temperature_init": -1}, r"mcts\.temperature_init is -1"),
         ({"num_simulations": "many"}, r"'many'"),
         ({"algorithm": "gumbel", "c_puct": 1.0}, "not read with algorithm='gumbel'"),
         ({"considered": 4}, "not read with algorithm='puct'"),
@@ -41,6 +43,10 @@ def test_a_wrong_search_is_one_sentence(mcts: dict[str, object], message: str) -
         ({"game_per_iteration": 5}, r"config\.game_per_iteration: unknown key \(did you mean 'games_per_iteration'"),
         ({"batch_size": 0}, r"config\.batch_size is 0"),
         ({"mcts": {"sims": 3}}, r"mcts\.sims: unknown key"),
+        ({"net": {"hiden": [3]}}, r"config\.net\.hiden: unknown key \(did you mean 'hidden'"),
+        ({"net": {"channels": 8}}, r"config\.net\.channels is for net\.kind=conv"),
+        ({"net": {"kind": "conv", "hidden": [8]}}, r"config\.net\.hidden is for net\.kind=mlp"),
+        ({"ema": 1.0}, r"config\.ema is 1\.0"),
     ],
 )
 def test_a_wrong_config_is_one_sentence(config: dict[str, object], message: str) -> None:
@@ -49,7 +55,15 @@ def test_a_wrong_config_is_one_sentence(config: dict[str, object], message: str)
     assert "\n" not in str(refused.value)
 
 
+def test_networks_are_not_configured_beside_agents() -> None:
+    with pytest.raises(ConfigError, match=r"config\.net is for networks that are built here") as refused:
+        trainer_settings({"net": {"hidden": [8]}}, agents=True)
+    assert "\n" not in str(refused.value) and trainer_settings({"epochs": 2}, agents=True).epochs == 2
+    assert trainer_settings({"net": {"hidden": [8]}}).net == PolicyValueConfig(kind="mlp", hidden=(8,))
+
+
 def test_the_defaults_are_the_documents() -> None:
     found = trainer_settings(None)
     assert (found.games_per_iteration, found.batch_size, found.parallel_batch_size) == (1000, 64, 32)
     assert (found.max_buffer_size, found.success_weight, found.failure_weight) == (10_000, 1.0, 0.3)
+    assert found.keep_last is None  # the document removes no checkpoint
