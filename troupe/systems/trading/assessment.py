@@ -15,6 +15,7 @@ import numpy as np
 from troupe.maths import finance, sharpe_tests, value_at_risk
 from troupe.maths.block_bootstrap import sharpe_interval
 from troupe.maths.edge import EdgeTest, edge_test
+from troupe.maths.returns import is_ruined
 from troupe.maths.statistics import Interval, mean_interval
 from troupe.systems.trading.backtest import Track
 from troupe.systems.trading.trips import round_trips
@@ -37,20 +38,21 @@ class Assessment:
     name: str
     seeds: int
     years: float
-    metrics: Mapping[str, Interval]  # means over the seeds that have it; of one, the Sharpe ratio is bootstrapped
+    metrics: Mapping[str, Interval]  # means over the seeds that have it (a flat one has no Sharpe ratio, and where one
+    # lost everything what it has none of is left out for all); of one, the Sharpe ratio is bootstrapped
     edge: EdgeTest  # of the mean of all seeds' returns: an equal-weight team of them
     significant: int  # seeds with an edge of their own
     probabilistic: float  # probability that the true Sharpe ratio of that mean is above 0
     deflated: float | None  # the same against the best of so many trials; None before any was recorded
     trials: int
     detectable: float  # smallest annual Sharpe ratio that so many years show with power 0.8 at 5 %
-    kupiec: float | None  # p-value that the VaR forecast was right; None without forecasts
+    kupiec: float | None  # p-value that the VaR forecast was right, of all seeds together; None without forecasts
     ruined: int
 
     @property
     def verdict(self) -> str:
         """In one sentence."""
-        if self.edge.p_value <= self.edge.alpha:
+        if self.edge.significant:
             return f"an edge at alpha {self.edge.alpha:g} (p = {self.edge.p_value:.2g})"
         return f"no edge at alpha {self.edge.alpha:g} (p = {self.edge.p_value:.2g})"
 
@@ -68,11 +70,10 @@ def assess(
     tried on the same data, this one included."""
     per_year = track.periods_per_year
     rows = [_metrics(track, account, var_limit) for account in range(len(track.returns))]
-    values = {key: [row[key] for row in rows if key in row] for key in METRICS}
-    metrics = {key: mean_interval(found) for key, found in values.items() if found}
     mean = track.returns.mean(0)
-    moved = bool(np.ptp(mean) > 0)
-    if len(rows) == 1 and moved:
+    moved, lost = bool(np.ptp(mean) > 0), is_ruined(track.returns)
+    metrics = {key: mean_interval(found) for key in METRICS if (found := _found(rows, key, lost))}
+    if len(rows) == 1 and moved and not lost[0]:
         metrics["sharpe"] = sharpe_interval(mean, per_year, generator)
     years = track.returns.shape[1] / per_year
     tried = np.zeros(0) if trials is None else trials
@@ -81,7 +82,7 @@ def assess(
         deflated = sharpe_tests.deflated_sharpe(mean, len(tried), float(tried.var(ddof=1)))
     return Assessment(
         name, len(rows), years, metrics, edge_test(mean, ALPHA),
-        sum(edge_test(returns, ALPHA).p_value <= ALPHA for returns in track.returns),
+        sum(edge_test(returns, ALPHA).significant for returns in track.returns),
         sharpe_tests.probabilistic_sharpe(mean) if moved else 0.0, deflated, len(tried),
         sharpe_tests.smallest_detectable_sharpe(years), _kupiec(track, var_confidence), int(track.ruined.sum()),
     )  # fmt: skip
@@ -111,6 +112,13 @@ def _metrics(track: Track, account: int, var_limit: float | None) -> dict[str, f
     return {key: float(value) for key, value in found.items() if np.isfinite(value)}
 
 
+def _found(rows: list[dict[str, float]], key: str, lost: np.ndarray) -> list[float]:
+    """One metric of all seeds that have it; of none where one that `lost` everything has it not: a mean over the
+    survivors would speak for all."""
+    fails = any(key not in row for row, gone in zip(rows, lost, strict=True) if gone)
+    return [] if fails else [row[key] for row in rows if key in row]
+
+
 def sharpe_per_bar(returns: np.ndarray) -> float:
     """Mean over standard deviation of a record `[T]`; 0 without spread."""
     deviation = float(returns.std(ddof=1))
@@ -118,14 +126,18 @@ def sharpe_per_bar(returns: np.ndarray) -> float:
 
 
 def _kupiec(track: Track, confidence: float) -> float | None:
-    """Over days: the forecast is for one day, so the bars of each are put together."""
+    """Over days: the forecast is for one day, so the bars of each are put together. Seeds trade the same days, so their
+    p-values are no independent ones: twice their mean is a p-value whatever ties them (Vovk and Wang 2020, Biometrika
+    107:791)."""
     if not track.value_at_risk.any():
         return None
     days = (track.times - 1) // 86_400
     starts = np.flatnonzero(np.diff(days, prepend=days[0] - 1))
-    hits: list[bool] = []
+    found: list[float] = []
     for returns, forecasts in zip(track.returns, track.value_at_risk, strict=True):
         growth = np.multiply.reduceat(1.0 + returns, starts) - 1.0
         at = forecasts[starts]
-        hits += (growth < -at)[at > 0].tolist()
-    return value_at_risk.kupiec(hits, confidence).p_value if len(hits) > 1 else None
+        hits = (growth < -at)[at > 0]
+        if len(hits) > 1:
+            found.append(value_at_risk.kupiec(hits, confidence).p_value)
+    return min(1.0, (2.0 if len(found) > 1 else 1.0) * float(np.mean(found))) if found else None

@@ -85,11 +85,13 @@ def backtest(core: MarketCore, strategy: Strategy, start: int, stop: int, accoun
     fired: dict[str, list[np.ndarray]] = {}
     ruined = np.zeros(accounts, dtype=bool)
     for _ in range(start, stop):
+        if ruined.any():  # what is left is settled: no bar moves it any more
+            state = core.merge(state, ruined, core.begin(state.row))
         actions = np.where(ruined[:, None], 0.0, np.asarray(strategy(core, state), dtype=np.float64))
         state, outcome = core.step(state, actions, detail=True)
         ruined = ruined | outcome.terminated
         row = (
-            outcome.gain, outcome.cost, outcome.turnover, core.weights(state), state.book.units, outcome.amounts,
+            outcome.gain, outcome.cost, outcome.turnover, _weights(core, state), state.book.units, outcome.amounts,
             outcome.fills, outcome.profit, outcome.value_at_risk,
         )  # fmt: skip
         for name, values in zip(_KEPT, row, strict=True):
@@ -103,6 +105,13 @@ def backtest(core: MarketCore, strategy: Strategy, start: int, stop: int, accoun
         closes=core.tape.close[start + 1 : stop + 1], fired={n: np.stack(v, axis=1) for n, v in fired.items()},
         ruined=ruined, **stacked,
     )  # fmt: skip
+
+
+def _weights(core: MarketCore, state: MarketState) -> np.ndarray:
+    """Held `[A, M]`; 0 for an account without equity, which has none to share."""
+    solvent = state.equity > 0
+    held = core.weights(state._replace(equity=np.where(solvent, state.equity, 1.0)))
+    return np.where(solvent[:, None], held, 0.0)
 
 
 _KEPT = ("returns", "cost", "turnover", "weights", "units", "amounts", "fills", "profit", "value_at_risk")

@@ -29,15 +29,21 @@ def equal_weight(core: MarketCore, state: MarketState) -> np.ndarray:
 
 
 class BuyAndHold:
-    """Buys equal weights at the first bar, and then asks for what it already holds: only the limits make it trade
-    again, where a position has grown beyond them. `size` is the first weight in units of the largest position."""
+    """Buys equal weights at the first bar of each instrument, and then asks for what it already holds: only the limits
+    make it trade again, where a position has grown beyond them, or where they have closed everything. `size` is the
+    first weight in units of the largest position."""
 
     def __init__(self, size: float = 1.0) -> None:
         self.size = size
+        self._bought = np.zeros((0, 0), dtype=bool)
+
+    def begin(self, core: MarketCore, accounts: int) -> None:
+        self._bought = np.zeros((accounts, len(core.instruments)), dtype=bool)
 
     def __call__(self, core: MarketCore, state: MarketState) -> np.ndarray:
-        held = core.weights(state) / core.rules.max_position_size
-        return np.where((state.book.units == 0).all(1, keepdims=True), self.size, held)
+        held = state.book.units != 0
+        self._bought = np.where(held.any(1, keepdims=True), self._bought | held, False)
+        return np.where(self._bought, core.weights(state) / core.rules.max_position_size, self.size)
 
 
 def inverse_volatility(core: MarketCore, state: MarketState) -> np.ndarray:

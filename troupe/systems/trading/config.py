@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -75,6 +76,7 @@ class WalkForwardConfig(Frozen):
                 f"ppo.n_steps * trainer.n_envs = {rollout} is no multiple of ppo.batch_size={self.ppo.batch_size}; "
                 "choose one that divides it"
             )
-        if 1.0 not in self.trainer.cost_sweep or any(factor < 0 for factor in self.trainer.cost_sweep):
-            raise ValueError("trainer.cost_sweep needs factors of 0 or more, and 1 among them")
+        factors = self.trainer.cost_sweep
+        if 1.0 not in factors or len(set(factors)) < len(factors) or not all(isfinite(f) and f >= 0 for f in factors):
+            raise ValueError("trainer.cost_sweep needs different factors of 0 or more, and 1 among them")
         return self

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import numpy as np
 import orjson
 
 from troupe.envs.market.bars import Bars
+from troupe.envs.market.build import Market
 from troupe.errors import DataError
 from troupe.stores.atomic import storage_errors
 from troupe.stores.jsonl import JsonLines
 
-__all__ = ["Trials", "bars_hash", "config_hash"]
+__all__ = ["Trials", "bars_hash", "config_hash", "market_setting"]
 
 
 class Trials:
@@ -58,8 +60,23 @@ class Trials:
 
 def bars_hash(bars: Bars) -> str:
     """Of the instruments, times and closes."""
-    digest = hashlib.sha256("\n".join(bars.instruments).encode())
-    for array in (bars.times, bars.close):
+    return _digest("\n".join(bars.instruments).encode(), bars.times, bars.close)
+
+
+def market_setting(market: Market) -> dict[str, Any]:
+    """What is chosen about a market besides its times and closes, as JSON: rules, costs, and what is observed, extra
+    columns included."""
+    prices = [getattr(bars, name) for bars in market.bars for name in ("open", "high", "low", "volume", "traded")]
+    return {
+        "account": market.account, "instruments": [asdict(each) for each in market.instruments],
+        "rules": market.rules.model_dump(mode="json"), "features": list(market.names),
+        "observations": _digest(b"", *market.observations), "prices": _digest(b"", *prices),
+    }  # fmt: skip
+
+
+def _digest(first: bytes, *arrays: np.ndarray) -> str:
+    digest = hashlib.sha256(first)
+    for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
 

@@ -25,13 +25,16 @@ class Trip:
 
 def round_trips(track: Track, account: int) -> list[Trip]:
     """The trips of one account in the order of their ends. What is open at the end counts as it stands; the profit of a
-    bar in which a position is turned counts for the one that was there before."""
+    bar in which a position is turned counts for the one that was there before. A position that was opened and stopped
+    out in one bar is a trip, too."""
     found: list[Trip] = []
-    for name, units, profit in zip(track.instruments, track.units[account].T, track.profit[account].T, strict=True):
+    columns = (track.units[account].T, track.amounts[account].T, track.profit[account].T)
+    for name, units, amounts, profit in zip(track.instruments, *columns, strict=True):
         side = np.sign(units)
         before = np.concatenate([[0.0], side[:-1]])
-        owner = np.where(before != 0, before, side)  # whose bar it is
-        ends = np.flatnonzero((before != 0) & (side != before)).tolist()
+        opened_here = np.where(side != 0, side, np.sign(amounts))
+        owner = np.where(before != 0, before, opened_here)  # whose bar it is
+        ends = np.flatnonzero((owner != 0) & (side != owner)).tolist()
         begin = 0
         for end in [*ends, len(side) - 1]:
             held = np.flatnonzero(owner[begin : end + 1])

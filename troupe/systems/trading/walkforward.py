@@ -9,6 +9,7 @@ engine. Killed anywhere, the same command goes on: finished policies are kept, t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -23,8 +24,10 @@ from troupe.config import load
 from troupe.envs.market.build import Market, load_market
 from troupe.envs.market.core import MarketCore
 from troupe.envs.market.features import Normaliser
-from troupe.errors import ConfigError
+from troupe.errors import ConfigError, StorageError
+from troupe.maths.edge import FEWEST_BARS
 from troupe.maths.statistics import Interval, mean_interval
+from troupe.stores.atomic import write_atomic
 from troupe.stores.run_config import make_run_folder, remember_config
 from troupe.systems.trading.assessment import Assessment, assess, sharpe_per_bar
 from troupe.systems.trading.backtest import Strategy, Track, backtest
@@ -32,7 +35,7 @@ from troupe.systems.trading.baselines import BASELINES, RandomMatched
 from troupe.systems.trading.config import WalkForwardConfig
 from troupe.systems.trading.folds import Fold, walk_forward
 from troupe.systems.trading.learning import PolicyStrategy, learn_to_trade
-from troupe.systems.trading.trials import Trials, bars_hash, config_hash
+from troupe.systems.trading.trials import Trials, bars_hash, config_hash, market_setting
 
 __all__ = ["CostPoint", "WalkForward", "WalkForwardResult"]
 
@@ -107,6 +110,12 @@ class WalkForward:
             len(bars), folds.count, first=round(len(bars) * folds.first), purge=folds.purge, embargo=folds.embargo,
             rolling=folds.rolling,
         )  # fmt: skip
+        tested = self.folds[-1].test[1] - self.folds[0].test[0]
+        if tested < FEWEST_BARS:
+            raise ConfigError(
+                f"{tested} bars out of sample are too few, a test of an edge needs {FEWEST_BARS}; lower folds.first or "
+                "give longer bars"
+            )
         for fold in self.folds:
             self._cores(fold)  # what does not fit fails here, and not after hours
 
@@ -118,8 +127,10 @@ class WalkForward:
         remember_config(
             self.folder, self.config.model_dump(mode="json"), WalkForwardConfig().model_dump(mode="json"), _MAY_CHANGE
         )
+        self._remember_market()
         policies = {fold: self._policies(fold) for fold in self.folds}
-        sweep = {factor: self._traded(policies, cost_scale=factor) for factor in trainer.cost_sweep}
+        scale = self.market.rules.cost_scale
+        sweep = {factor: self._traded(policies, cost_scale=scale * factor) for factor in trainer.cost_sweep}
         tracks = {LEARNED: sweep[1.0]} | self._baselines(float(sweep[1.0].turnover.mean()))
         trials = self._count(tracks[LEARNED])
         return WalkForwardResult(
@@ -127,6 +138,16 @@ class WalkForward:
             tuple(_cost_point(factor, track) for factor, track in sweep.items()), len(trials),
             self._trials_file,
         )  # fmt: skip
+
+    def _remember_market(self) -> None:
+        """Policies that were learned on other bars must not trade these."""
+        path = self.folder / "market.json"
+        market = {"bars": bars_hash(self.market.bars[0]), "setting": config_hash(market_setting(self.market))}
+        if path.exists() and json.loads(path.read_text()) != market:
+            raise StorageError(
+                f"{self.folder} was begun with another market (bars, costs or features); use another folder"
+            )
+        write_atomic(path, json.dumps(market).encode())
 
     # ------------------------------------------------------------------------------------------ learning
 
@@ -186,7 +207,8 @@ class WalkForward:
 
     def _count(self, track: Track) -> np.ndarray:
         """Writes this evaluation down, and returns the Sharpe ratios per bar of all that were made on these bars."""
-        settings = self.config.model_dump(mode="json", exclude={"trainer": set(_UNTRIED), "market": {"data"}})
+        settings = self.config.model_dump(mode="json", exclude={"trainer": set(_UNTRIED), "market": True})
+        settings["market"] = market_setting(self.market)
         data = bars_hash(self.market.bars[0])
         trials = Trials(self._trials_file)
         trials.add(data, config_hash(settings), sharpe_per_bar(track.returns.mean(0)))
