@@ -4,13 +4,13 @@ of searches must refuse it, and must accept the source as it is."""
 from __future__ import annotations
 
 import inspect
-import types
 from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.mutants import compiled
 from tests.search.test_puct import assert_tree, positions
 from tests.search.textbook import Ledges, Textbook, Wheel, Whimsical, whims
 from troupe.engines.evaluator import UniformEvaluator
@@ -151,13 +151,6 @@ MUTANTS = {
     "the end opens": ("opens = fresh & (tree.kind[slots, nodes] == PENDING)", "opens = fresh.copy()"),
     "rows: one off": ("opens.cumsum() - 1, -1)", "opens.cumsum() - 2, -1)"),
 }
-
-
-def compiled(source: str) -> types.ModuleType:
-    module = types.ModuleType("mutant")
-    module.__dict__["__name__"] = "mutant"
-    exec(compile(source, "mutant.py", "exec"), module.__dict__)
-    return module
 
 
 def searched(kernels: Any, game: Any, placed: list[tuple[Any, int]], evaluator: Any, **options: Any) -> Search:

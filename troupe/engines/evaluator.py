@@ -10,6 +10,7 @@ An evaluator keeps a copy of the weights, so the network may train meanwhile.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal
 
@@ -37,14 +38,18 @@ Judgement = tuple[np.ndarray, np.ndarray]
 def masked_softmax(logits: np.ndarray, legal: np.ndarray) -> np.ndarray:
     """pi_a = exp(l_a) / sum of exp(l_b) over the legal b, 0 for illegal a: float64 `[n, W]` from `[n, W]` and bool
     `[n, W]`. Every row needs a legal action."""
-    scores = np.where(legal, logits.astype(np.float64), -np.inf)
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
+    weights = np.where(legal, logits, -np.inf).astype(np.float64, copy=False)
+    weights -= np.maximum.reduce(weights, axis=1, keepdims=True)
+    np.exp(weights, out=weights)
+    weights /= np.add.reduce(weights, axis=1, keepdims=True)
+    return weights
 
 
 def uniform_priors(legal: np.ndarray) -> np.ndarray:
     """The same probability for each legal action: float64 `[n, W]`."""
-    return legal / legal.sum(axis=1, keepdims=True, dtype=np.float64)
+    share = legal.astype(np.float64)
+    share /= (share @ np.ones(legal.shape[1]))[:, None]  # a product is the fastest sum of short rows
+    return share
 
 
 class NetworkEvaluator:
@@ -111,7 +116,8 @@ class NetworkEvaluator:
         else:
             logits, values = self._recall(self._cache, positions, keys, which)
         if which is not None:
-            logits = np.take_along_axis(logits, self._symmetries(positions).back[which], axis=1)
+            starts = np.arange(0, logits.size, self._actions)[:, None]
+            logits = logits.take(starts + self._symmetries(positions).back[which])
         return masked_softmax(logits, positions.legal), values.astype(np.float64)
 
     def refresh(self, net: PolicyValueNet) -> None:
@@ -158,13 +164,14 @@ class NetworkEvaluator:
             found = list(observations.shape[1:])
             raise ConfigError(f"the game's observations have shape {found}, the network takes {list(self._shape)}")
         if which is not None:
-            observations = turned(observations, self._symmetries(positions).cells[which])
+            observations = _each_turned(observations, self._symmetries(positions).cells, which)
         if self._average:
             logits, values = self._mean(observations, self._symmetries(positions))
         else:
             logits, values = self._runtime.run(observations)
         self.evaluated += len(observations)
-        if not np.isfinite(logits.sum(dtype=np.float64) + values.sum(dtype=np.float64)):
+        total = np.add.reduce(logits, axis=None, dtype=np.float64) + np.add.reduce(values, dtype=np.float64)
+        if not math.isfinite(total):
             raise TrainingError(_not_finite(observations, logits, values))
         return logits, values
 
@@ -204,7 +211,8 @@ class RolloutEvaluator:
     the player to move sees it: the evaluation of Monte Carlo tree search before networks.
 
     `generator` is drawn from in the order of the calls. Chance events are drawn by their probabilities; a reward that
-    comes with one belongs to the player whom the step before it names.
+    comes with one belongs to the player whom the step before it names. The discount applies once per decision: what
+    chance pays after one counts as the decision's own reward does.
     """
 
     def __init__(self, game: Game, generator: np.random.Generator, rollouts: int = 1, *, discount: float = 1.0) -> None:
@@ -221,16 +229,18 @@ class RolloutEvaluator:
 
     def _play(self, state: Any, player: int) -> float:
         """The return of one random game for `player`, who is to move."""
-        total, weight, mover, done = 0.0, 1.0, player, False
-        while not done:
-            action = self._draw(state)
-            state, reward, done, following = self._game.step(state, action)
-            total += weight * reward * (1 if mover == player else -1)
-            weight, mover = weight * self._discount, following
-        return total
-
-    def _draw(self, state: Any) -> Any:
+        total, weight, mover = 0.0, 1.0, player
         outcomes = self._chance(state)
+        while True:
+            state, reward, done, following = self._game.step(state, self._draw(state, outcomes))
+            total += weight * reward * (1 if mover == player else -1)
+            if done:
+                return total
+            mover, outcomes = following, self._chance(state)
+            if not outcomes:
+                weight *= self._discount
+
+    def _draw(self, state: Any, outcomes: Sequence[tuple[Any, float]]) -> Any:
         if outcomes:
             ends = np.cumsum([probability for _, probability in outcomes])
             place = int(np.searchsorted(ends, self._generator.random() * ends[-1], side="right"))
@@ -268,6 +278,17 @@ class OracleEvaluator:
                 "priors_of_state must give weights >= 0, finite, and not 0 for all legal actions of a state"
             )
         return weights / totals, values
+
+
+def _each_turned(observations: np.ndarray, cells: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Row i turned by symmetry `which[i]` of `cells` `[K, P]`; symmetry 0 leaves things as they are."""
+    flat = observations.reshape(len(observations), -1)
+    out = flat.copy()
+    for k in range(1, len(cells)):
+        rows = (which == k).nonzero()[0]
+        if len(rows):
+            out[rows] = flat[rows].take(cells[k], axis=1)
+    return out.reshape(observations.shape)
 
 
 def _not_finite(observations: np.ndarray, logits: np.ndarray, values: np.ndarray) -> str:

@@ -14,24 +14,47 @@ import numpy as np
 from numba import njit
 
 from troupe.search.rule import LN2_HIGH, LN2_LOW, LOG2_E, POWERS, TAYLOR, TINY, Rule
-from troupe.search.tree import CHANCE, DECISION, PENDING, Tree
+from troupe.search.tree import CHANCE, DECISION, PENDING, TERMINAL, Leaves, Steps, Tree
 
-__all__ = ["back_up", "descend", "select", "update"]
+__all__ = ["arrive", "back_up", "descend", "gather", "select", "update"]
 
 _compiled: Any = njit(cache=True, error_model="numpy")
 
 
 def select(
     tree: Tree, rule: Rule, slots: np.ndarray, starts: np.ndarray, root_scores: np.ndarray, considered: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, Steps]:
     """As `reference.select`."""
-    nodes, fresh = np.empty(len(slots), dtype=np.int64), np.zeros(len(slots), dtype=np.bool_)
-    _select(
+    n = len(slots)
+    nodes, fresh, steps = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.bool_), np.empty((5, n), dtype=np.int64)
+    made = _select(
         tree.kind, tree.parent, tree.edge, tree.value, tree.node_visits, tree.prior, tree.visits, tree.total,
         tree.child, tree.inflight, tree.size, tree.low, tree.high, rule, slots, starts, root_scores, considered, nodes,
-        fresh,
+        fresh, steps,
     )  # fmt: skip
-    return nodes, fresh
+    return nodes, fresh, Steps(*steps[:, :made])
+
+
+def arrive(
+    tree: Tree,
+    slots: np.ndarray,
+    nodes: np.ndarray,
+    reward: np.ndarray,
+    done: np.ndarray,
+    to_play: np.ndarray,
+    legal: np.ndarray,
+) -> None:
+    """As `reference.arrive`."""
+    _arrive(tree.kind, tree.to_play, tree.reward, tree.prior, slots, nodes, reward, done, to_play, legal)
+
+
+def gather(tree: Tree, slots: np.ndarray, nodes: np.ndarray, fresh: np.ndarray, width: int) -> Leaves:
+    """As `reference.gather`."""
+    n = len(slots)
+    opens, rows, where = np.empty(n, dtype=np.bool_), np.empty(n, dtype=np.int64), np.empty((2, n), dtype=np.int64)
+    legal, to_play = np.empty((n, width), dtype=np.bool_), np.empty(n, dtype=np.int8)
+    k = _gather(tree.kind, tree.to_play, tree.prior, slots, nodes, fresh, opens, rows, where, legal, to_play)
+    return Leaves(opens, rows, where[0, :k], where[1, :k], legal[:k], to_play[:k])
 
 
 def update(
@@ -40,13 +63,17 @@ def update(
     slots: np.ndarray,
     nodes: np.ndarray,
     rows: np.ndarray,
+    opens: np.ndarray,
+    groups: tuple[int, ...],
     priors: np.ndarray,
+    legal: np.ndarray,
     values: np.ndarray,
 ) -> None:
-    """As `reference.update`; slots may repeat."""
+    """As `reference.update`; `groups` do not matter to a loop."""
     _update(
         tree.kind, tree.to_play, tree.parent, tree.edge, tree.reward, tree.value, tree.node_visits, tree.prior,
-        tree.visits, tree.total, tree.inflight, tree.low, tree.high, rule, slots, nodes, rows, priors, values,
+        tree.visits, tree.total, tree.inflight, tree.low, tree.high, rule, slots, nodes, rows, opens, priors, legal,
+        values,
     )  # fmt: skip
 
 
@@ -219,14 +246,17 @@ def descend(  # type: ignore[no-untyped-def]
 
 @_compiled
 def back_up(  # type: ignore[no-untyped-def]
-    to_play, parent, edge, reward, node_visits, visits, total, inflight, low, high, rule, b, n, g
+    kind, to_play, parent, edge, reward, node_visits, visits, total, inflight, low, high, rule, b, n, g
 ):
-    """Adds a leaf's value along its path."""
+    """Adds a leaf's value along its path; gamma counts decisions, so an edge into chance has none."""
     node_visits[b, n] += 1
     while n > 0:
         p, e = np.int64(parent[b, n]), edge[b, n]
-        sign = 1.0 if to_play[b, n] == to_play[b, p] else -1.0
-        g = reward[b, n] + rule.discount * (sign * g)
+        if to_play[b, n] != to_play[b, p]:
+            g = -g
+        if kind[b, n] != CHANCE:
+            g = rule.discount * g
+        g = reward[b, n] + g
         visits[b, p, e] += 1
         total[b, p, e] += g
         node_visits[b, p] += 1
@@ -242,26 +272,62 @@ def back_up(  # type: ignore[no-untyped-def]
 @_compiled
 def _select(  # type: ignore[no-untyped-def]
     kind, parent, edge, value, node_visits, prior, visits, total, child, inflight, size, low, high, rule, slots, starts,
-    root_scores, considered, nodes, fresh,
+    root_scores, considered, nodes, fresh, steps,
 ):  # fmt: skip
     counts, sigma = np.zeros(prior.shape[2], dtype=np.int64), np.zeros(prior.shape[2])
+    made = 0
     for i in range(len(slots)):
         nodes[i], fresh[i] = descend(
             kind, parent, edge, value, node_visits, prior, visits, total, child, inflight, size, low, high, rule,
             slots[i], starts[i], root_scores, considered[slots[i]], counts, sigma,
         )  # fmt: skip
+        if fresh[i] and nodes[i] > 0:
+            b, n = slots[i], nodes[i]
+            steps[0, made], steps[1, made], steps[4, made] = i, b, n
+            steps[2, made], steps[3, made] = parent[b, n], edge[b, n]
+            made += 1
+    return made
+
+
+@_compiled
+def _arrive(kind, to_play, reward, prior, slots, nodes, rewards, dones, players, legal):  # type: ignore[no-untyped-def]
+    for i in range(len(slots)):
+        b, n = slots[i], nodes[i]
+        reward[b, n], to_play[b, n] = rewards[i], players[i]
+        if dones[i]:
+            kind[b, n] = TERMINAL
+        for e in range(legal.shape[1]):
+            prior[b, n, e] = 0.0 if legal[i, e] else -np.inf
+
+
+@_compiled
+def _gather(  # type: ignore[no-untyped-def]
+    kind, to_play, prior, slots, nodes, fresh, opens, rows, where, legal, players
+):
+    k = 0
+    for i in range(len(slots)):
+        b, n = slots[i], nodes[i]
+        opens[i] = fresh[i] and kind[b, n] == PENDING
+        rows[i] = k if opens[i] else -1
+        if opens[i]:
+            where[0, k], where[1, k], players[k] = b, n, to_play[b, n]
+            for e in range(legal.shape[1]):
+                legal[k, e] = prior[b, n, e] == 0.0
+            k += 1
+    return k
 
 
 @_compiled
 def _update(  # type: ignore[no-untyped-def]
     kind, to_play, parent, edge, reward, value, node_visits, prior, visits, total, inflight, low, high, rule, slots,
-    nodes, rows, priors, values,
+    nodes, rows, opens, priors, legal, values,
 ):  # fmt: skip
     for i in range(len(slots)):
-        b, n = slots[i], nodes[i]
-        if rows[i] >= 0:
+        b, n, row = slots[i], nodes[i], rows[i]
+        g = values[row] if row >= 0 else 0.0
+        if opens[i]:
             for e in range(priors.shape[1]):
-                prior[b, n, e] = priors[rows[i], e]
+                prior[b, n, e] = priors[row, e] if legal[row, e] else -np.inf
             kind[b, n] = DECISION
-            value[b, n] = values[i]
-        back_up(to_play, parent, edge, reward, node_visits, visits, total, inflight, low, high, rule, b, n, values[i])
+            value[b, n] = g
+        back_up(kind, to_play, parent, edge, reward, node_visits, visits, total, inflight, low, high, rule, b, n, g)

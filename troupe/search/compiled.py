@@ -158,7 +158,8 @@ class _Loops:
             for i in range(len(slots)):  # by way of `out`: a root may take its own successor's place
                 b = slots[i]
                 reward[i], done[i], to_play[i] = step(states[b, parents[i]], edges[i], out)
-                states[b, nodes[i]] = out
+                for word in range(states.shape[2]):  # a slice would take two seconds to compile
+                    states[b, nodes[i], word] = out[word]
                 if not done[i]:
                     legal(out, mask[i])
 
@@ -182,14 +183,19 @@ class _Loops:
                         reward[b, n], done, to_play[b, n] = step(states[b, p], e, states[b, n])
                         kind[b, n] = TERMINAL if done else DECISION
                         if not done:
-                            mask[:] = False
+                            for a in range(width):
+                                mask[a] = False
                             legal(states[b, n], mask)
-                            share = 1.0 / mask.sum()
+                            free = 0
+                            for a in range(width):
+                                free += mask[a]
+                            share = 1.0 / free
                             for a in range(width):
                                 prior[b, n, a] = share if mask[a] else -np.inf
                     back_up(
-                        to_play, parent, edge, reward, node_visits, visits, total, inflight, low, high, rule, b, n, 0.0
-                    )
+                        kind, to_play, parent, edge, reward, node_visits, visits, total, inflight, low, high, rule, b,
+                        n, 0.0,
+                    )  # fmt: skip
 
         self.legal, self.step, self.encode, self.wave, self.uniform = legal_loop, step_loop, encode_loop, wave, uniform
 

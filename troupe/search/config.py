@@ -42,7 +42,7 @@ class SearchConfig(Frozen):
     final_temperature: float = Field(0.0, ge=0)
     """PUCT: the later temperature."""
     discount: float = Field(1.0, gt=0, le=1)
-    """Gamma per step."""
+    """Gamma per decision: what chance decides and pays after one belongs to it, at no discount of its own."""
     leaves: int = Field(1, ge=1)
     """Leaves per tree and wave, kept apart by virtual losses: for few trees and evaluations that cost much."""
     reuse: bool = False

@@ -50,10 +50,11 @@ def negamax(
 
         V(s) = max_a r(s, a) + discount * sign * V(s'),    sign = -1 where the player to move changes, else 1
 
-    `depth` counts decisions, chance is free; beyond it `heuristic` judges, or 0 stands. `cache`, an empty dict at
-    first, carries bounds from call to call; it belongs to one game, heuristic and discount, and goes by `game.key`,
-    or by the state where the game has none. `to_play` says who moves; left out, `game.to_play(state)` does, which
-    only games of one player may lack. A state of chance has no actions, so the tuple is empty there.
+    An edge into a state of chance is not discounted. `depth` counts decisions, chance is free; beyond it `heuristic`
+    judges, or 0 stands. `cache`, an empty dict at first, carries bounds from call to call; it belongs to one game,
+    heuristic and discount, and goes by `game.key`, or by the state where the game has none. `to_play` says who moves;
+    left out, `game.to_play(state)` does, which only games of one player may lack. A state of chance has no actions, so
+    the tuple is empty there.
 
     Raises ConfigError for a depth below 1, for a state whose player nobody names, and for a cache where neither key
     nor state can be hashed; DataError for a state without actions and, with an endless depth, for one that can come
@@ -67,8 +68,9 @@ def negamax(
     search = _Search(game, heuristic or _even, cache, discount, endless=math.isinf(depth))
     if cache is not None:
         _check_hashable(game, search.key(state))
-    if search.chance is not None and search.chance(state):
-        return search.value(state, player, depth, -INFINITY, INFINITY), ()
+    outcomes = search.chance(state) if search.chance is not None else ()
+    if outcomes:
+        return search.mean(state, player, depth + 1, outcomes), ()
     return search.root(state, player, depth)
 
 
@@ -174,16 +176,16 @@ class _Search:
         return best, tuple(action for action in self.legal(state) if found[action] >= best - tolerance)
 
     def value(self, state: Any, player: int, depth: float, alpha: float, beta: float) -> float:
-        """The value where it lies between alpha and beta; otherwise a bound of it on the same side."""
-        if self.chance is not None:
-            outcomes = self.chance(state)
-            if outcomes:
-                return sum(p * self._after(state, o, player, depth + 1, -INFINITY, INFINITY) for o, p in outcomes)
+        """The value of a decision where it lies between alpha and beta; otherwise a bound of it on the same side."""
         if depth <= 0:
             return self.heuristic(state)
         if self.cache is None:
             return self._best(state, player, depth, alpha, beta)
         return self._remembered(self.cache, state, player, depth, alpha, beta)
+
+    def mean(self, state: Any, player: int, depth: float, outcomes: Sequence[tuple[Any, float]]) -> float:
+        """The expected value of a state in which chance decides; `depth` is that of the decision before it."""
+        return sum(p * self._after(state, o, player, depth, -INFINITY, INFINITY) for o, p in outcomes)
 
     def _remembered(self, cache: Table, state: Any, player: int, depth: float, alpha: float, beta: float) -> float:
         entry = (self.key(state), depth)
@@ -216,6 +218,9 @@ class _Search:
         following, reward, done, mover = self.step(state, action)
         if done:
             return reward
+        outcomes = self.chance(following) if self.chance is not None else ()
+        if outcomes:
+            return reward + (1 if mover == player else -1) * self.mean(following, mover, depth, outcomes)
         low, high = (alpha - reward) / self.discount, (beta - reward) / self.discount
         if mover == player:
             return reward + self.discount * self.value(following, mover, depth - 1, low, high)

@@ -1,7 +1,8 @@
 """The kernels in NumPy, one wave at a time over all slots: always there, and the measure of the compiled ones.
 
-Sums over edges run from the first edge to the last, as a loop would (`_sum`): NumPy's own reductions add in another
-order, and the compiled kernels must find the same bits.
+Inside, the trees lie flat: node n of slot b is row b * N + n, and one index is looked up twice as fast as two. Sums
+over edges run from the first edge to the last, as a loop would (`_sum`): NumPy's own reductions add in another order,
+and the compiled kernels must find the same bits.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from troupe.search.rule import TINY, Rule, exp
-from troupe.search.tree import CHANCE, DECISION, PENDING, Tree
+from troupe.search.tree import CHANCE, DECISION, PENDING, TERMINAL, Leaves, Steps, Tree, flat
 
-__all__ = ["select", "update"]
+__all__ = ["arrive", "gather", "select", "update"]
+
+_GOES_ON = np.isin(np.arange(5), (DECISION, CHANCE))
+"""By the kind of a node: whether a walk goes on from there."""
 
 
 def select(
@@ -21,40 +25,74 @@ def select(
     starts: np.ndarray,
     root_scores: np.ndarray,
     considered: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Walks down from `starts` (one node per slot, slots all different) to a leaf each: (nodes, fresh), both `[n]`.
+) -> tuple[np.ndarray, np.ndarray, Steps]:
+    """Walks down from `starts` (one node per slot, slots all different) to a leaf each: (nodes `[n]`, fresh `[n]`, the
+    steps that make the new ones).
 
     A leaf is a new node, a node that waits for its evaluation, or the end of the game; `fresh` marks those that nobody
     has reached before. `root_scores` `[B, W]` is gumbel + logit and `considered` `[B]` the visit count at which
     sequential halving looks next (Gumbel alone).
     """
+    first = slots * tree.kind.shape[1]
+    tree = flat(tree)
     nodes = starts.astype(np.int64)
-    fresh = tree.kind[slots, nodes] == PENDING
-    active = np.flatnonzero(~fresh)
+    kind = tree.kind[first + nodes]
+    fresh = kind == PENDING
+    active = _GOES_ON[kind].nonzero()[0]
     while len(active):
-        s, p = slots[active], nodes[active]
-        edges = _choose(tree, rule, s, p, root_scores, considered)
+        s, top, p = slots[active], first[active], nodes[active]
+        at = top + p
+        edges = _choose(tree, rule, s, p, at, root_scores, considered)
         if rule.virtual:
-            tree.inflight[s, p, edges] += 1
-        children = tree.child[s, p, edges].astype(np.int64)
+            tree.inflight[at, edges] += 1
+        children = tree.child[at, edges]
         new = children < 0
         if new.any():
-            children[new] = _add(tree, s[new], p[new], edges[new])
+            children[new] = _add(tree, s[new], top[new], p[new], edges[new])
             fresh[active[new]] = True
         nodes[active] = children
-        kind = tree.kind[s, children]
-        active = active[(kind == DECISION) | (kind == CHANCE)]
-    return nodes, fresh
+        active = active[_GOES_ON[tree.kind[top + children]]]
+    made = (fresh & (nodes > 0)).nonzero()[0]
+    at = first[made] + nodes[made]
+    steps = Steps(made, slots[made], tree.parent[at].astype(np.int64), tree.edge[at].astype(np.int64), nodes[made])
+    return nodes, fresh, steps
 
 
-def _add(tree: Tree, slots: np.ndarray, parents: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def _add(tree: Tree, slots: np.ndarray, first: np.ndarray, parents: np.ndarray, edges: np.ndarray) -> np.ndarray:
     nodes = tree.size[slots].astype(np.int64)
     tree.size[slots] += 1
-    tree.child[slots, parents, edges] = nodes
-    tree.parent[slots, nodes] = parents
-    tree.edge[slots, nodes] = edges
-    tree.kind[slots, nodes] = PENDING
+    tree.child[first + parents, edges] = nodes
+    at = first + nodes
+    tree.parent[at] = parents
+    tree.edge[at] = edges
+    tree.kind[at] = PENDING
     return nodes
+
+
+def arrive(
+    tree: Tree,
+    slots: np.ndarray,
+    nodes: np.ndarray,
+    reward: np.ndarray,
+    done: np.ndarray,
+    to_play: np.ndarray,
+    legal: np.ndarray,
+) -> None:
+    """Notes what the steps into these nodes led to. `legal` bool `[n, W]` waits in the priors for the evaluation: -inf
+    where nothing is legal, 0 elsewhere."""
+    tree.reward[slots, nodes] = reward
+    tree.to_play[slots, nodes] = to_play
+    if done.any():
+        tree.kind[slots[done], nodes[done]] = TERMINAL
+    tree.prior[slots, nodes, : legal.shape[1]] = np.where(legal, 0.0, -np.inf)
+
+
+def gather(tree: Tree, slots: np.ndarray, nodes: np.ndarray, fresh: np.ndarray, width: int) -> Leaves:
+    """Which of these leaves are to be evaluated: those that are fresh and not the end of the game."""
+    opens = fresh & (tree.kind[slots, nodes] == PENDING)
+    rows = np.where(opens, opens.cumsum() - 1, -1)
+    s, n = slots[opens], nodes[opens]
+    return Leaves(opens, rows, s, n, tree.prior[s, n, :width] == 0.0, tree.to_play[s, n])
 
 
 def update(
@@ -63,71 +101,106 @@ def update(
     slots: np.ndarray,
     nodes: np.ndarray,
     rows: np.ndarray,
+    opens: np.ndarray,
+    groups: tuple[int, ...],
     priors: np.ndarray,
+    legal: np.ndarray,
     values: np.ndarray,
 ) -> None:
-    """Expands the leaves that have a row in `priors` (-1: none), and adds `values` along every path to the root.
+    """Expands the leaves that are marked in `opens`, and adds a value along every path to the root.
 
-    Slots are all different. Values are those of the player to move in the leaf.
+        G(edge into n) = r_n + gamma_n * sign * G(n),    gamma_n = 1 where chance decides in n, else the discount
+
+    So gamma counts decisions: what chance pays after a move belongs to it, Q(s, a) = r + E[r' + gamma V(s')]. Leaf i
+    has the prior and value of row `rows[i]`, or the value 0 where that is -1. No slot occurs twice between two ends in
+    `groups`. Values are those of the player to move in the leaf.
     """
-    new = rows >= 0
-    tree.prior[slots[new], nodes[new], : priors.shape[1]] = priors[rows[new]]
-    tree.kind[slots[new], nodes[new]] = DECISION
-    tree.value[slots[new], nodes[new]] = values[new]
-    s, n, g = slots, nodes.astype(np.int64), values
-    tree.node_visits[s, n] += 1
+    first = slots * tree.kind.shape[1]
+    tree = flat(tree)
+    got = np.zeros(len(rows))
+    valued = (rows >= 0).nonzero()[0]
+    got[valued] = values[rows[valued]]
+    new = opens.nonzero()[0]
+    masked, begin = np.where(legal, priors, -np.inf), 0
+    for end in groups:
+        part = new if len(groups) == 1 else new[(new >= begin) & (new < end)]
+        at = first[part] + nodes[part]
+        tree.prior[at, : priors.shape[1]] = masked[rows[part]]
+        tree.kind[at] = DECISION
+        tree.value[at] = got[part]
+        _back_up(tree, rule, slots[begin:end], first[begin:end], nodes[begin:end], got[begin:end])
+        begin = end
+
+
+def _back_up(tree: Tree, rule: Rule, s: np.ndarray, first: np.ndarray, n: np.ndarray, g: np.ndarray) -> None:
+    at, width = first + n, tree.prior.shape[1]
+    visits, total = tree.visits.reshape(-1), tree.total.reshape(-1)
+    tree.node_visits[at] += 1
+    player = tree.to_play[at]
     while True:
-        inside = n > 0
-        if not inside.all():
-            s, n, g = s[inside], n[inside], g[inside]
+        if not n.all():
+            inside = n > 0
+            s, first, n, g = s[inside], first[inside], n[inside], g[inside]
+            at, player = at[inside], player[inside]
         if not len(s):
             return
-        p, e = tree.parent[s, n].astype(np.int64), tree.edge[s, n]
-        sign = np.where(tree.to_play[s, n] == tree.to_play[s, p], 1.0, -1.0)
-        g = tree.reward[s, n] + rule.discount * (sign * g)
-        tree.visits[s, p, e] += 1
-        tree.total[s, p, e] += g
-        tree.node_visits[s, p] += 1
+        p, e = tree.parent[at], tree.edge[at]
+        above = first + p
+        through = above * width + e
+        mover = tree.to_play[above]
+        g = np.where(player == mover, g, -g)
+        if rule.discount < 1.0:
+            g = np.where(tree.kind[at] == CHANCE, 1.0, rule.discount) * g
+        g = tree.reward[at] + g
+        visits[through] += 1
+        total[through] += g
+        tree.node_visits[above] += 1
         if rule.virtual:
-            tree.inflight[s, p, e] -= 1
+            tree.inflight[above, e] -= 1
         if rule.single:
-            mean = tree.total[s, p, e] / tree.visits[s, p, e]
+            mean = total[through] / visits[through]
             tree.low[s] = np.minimum(tree.low[s], mean)
             tree.high[s] = np.maximum(tree.high[s], mean)
-        n = p
+        n, at, player = p, above, mover
 
 
 def _choose(
-    tree: Tree, rule: Rule, s: np.ndarray, p: np.ndarray, root_scores: np.ndarray, considered: np.ndarray
+    tree: Tree,
+    rule: Rule,
+    s: np.ndarray,
+    p: np.ndarray,
+    at: np.ndarray,
+    root_scores: np.ndarray,
+    considered: np.ndarray,
 ) -> np.ndarray:
-    chance = tree.kind[s, p] == CHANCE
+    chance = tree.kind[at] == CHANCE
     if chance.any():
         edges = np.empty(len(s), dtype=np.int64)
-        edges[chance] = _outcome(tree, s[chance], p[chance])
+        edges[chance] = _outcome(tree, at[chance])
         decided = ~chance
         if decided.any():
-            edges[decided] = _choose(tree, rule, s[decided], p[decided], root_scores, considered)
+            edges[decided] = _choose(tree, rule, s[decided], p[decided], at[decided], root_scores, considered)
         return edges
     if not rule.gumbel:
-        return _puct(tree, rule, s, p)
-    score = _gumbel(tree, rule, s, p)
+        return _puct(tree, rule, s, at)
+    score = _gumbel(tree, rule, s, at)
     root = p == 0
     if root.any():
-        score[root] = _halving(tree, rule, s[root], p[root], root_scores, considered)
+        score[root] = _halving(tree, rule, s[root], at[root], root_scores, considered)
     return score.argmax(1)
 
 
-def _outcome(tree: Tree, s: np.ndarray, p: np.ndarray) -> np.ndarray:
+def _outcome(tree: Tree, at: np.ndarray) -> np.ndarray:
     """The outcome that lags furthest behind its probability: n p_o - n_o is largest, n this visit included."""
-    n = tree.visits[s, p] + tree.inflight[s, p]
-    return ((n.sum(1) + 1)[:, None] * tree.prior[s, p] - n).argmax(1)
+    n = tree.visits[at] + tree.inflight[at]
+    return ((n.sum(1) + 1)[:, None] * tree.prior[at] - n).argmax(1)
 
 
-def _counts(tree: Tree, rule: Rule, s: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _counts(tree: Tree, rule: Rule, s: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(visits, mean returns) of the edges; visits under way count as the worst return there is."""
-    n, total = tree.visits[s, p], tree.total[s, p]
+    n, total = tree.visits[at], tree.total[at]
     if rule.virtual:
-        flying = tree.inflight[s, p]
+        flying = tree.inflight[at]
         low = tree.low[s]
         total = total + flying * np.where(np.isfinite(low), low, 0.0)[:, None]
         n = n + flying
@@ -142,38 +215,37 @@ def _normalised(tree: Tree, rule: Rule, s: np.ndarray, q: np.ndarray) -> np.ndar
     return np.where(known, np.minimum(np.maximum((q - np.where(known, low, 0.0)) / span, 0.0), 1.0), 0.0)
 
 
-def _puct(tree: Tree, rule: Rule, s: np.ndarray, p: np.ndarray) -> np.ndarray:
+def _puct(tree: Tree, rule: Rule, s: np.ndarray, at: np.ndarray) -> np.ndarray:
     """argmax of Q + c P sqrt(N) / (1 + n) (Silver et al. 2018); N counts the node's own evaluation."""
-    n, q = _counts(tree, rule, s, p)
-    here = tree.node_visits[s, p]
+    n, q = _counts(tree, rule, s, at)
+    here = tree.node_visits[at]
     if rule.virtual:
-        here = here + tree.inflight[s, p].sum(1)
-    unvisited = n == 0
+        here = here + tree.inflight[at].sum(1)
     if rule.single:
         q = _normalised(tree, rule, s, q)
     if rule.fpu_parent:
-        own = tree.node_visits[s, p] - tree.visits[s, p].sum(1)  # more than 1 where one wave reached it several times
-        mean = ((own * tree.value[s, p] + _sum(tree.total[s, p])) / tree.node_visits[s, p])[:, None]
+        own = tree.node_visits[at] - tree.visits[at].sum(1)  # more than 1 where one wave reached it several times
+        mean = ((own * tree.value[at] + _sum(tree.total[at])) / tree.node_visits[at])[:, None]
         mean = _normalised(tree, rule, s, mean) if rule.single else mean
-        q = np.where(unvisited, mean - rule.fpu_reduction, q)
-    else:
-        q = np.where(unvisited, 0.0, q)
-    return (q + ((rule.c_puct * np.sqrt(here))[:, None] * tree.prior[s, p]) / (1 + n)).argmax(1)
+        q = np.where(n == 0, mean - rule.fpu_reduction, q)
+    elif rule.single:  # with two players the mean of no returns is 0 as it stands
+        q = np.where(n == 0, 0.0, q)
+    return (q + ((rule.c_puct * np.sqrt(here))[:, None] * tree.prior[at]) / (1 + n)).argmax(1)
 
 
-def _sigma(tree: Tree, rule: Rule, s: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sigma(tree: Tree, rule: Rule, s: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(visits, priors, sigma(completed Q)) of the edges (Danihelka et al. 2022, equations 8 and 33).
 
     Unvisited actions get the mixed value: the node's evaluation, and the visited actions' Q weighted by their priors.
     """
-    n, q = _counts(tree, rule, s, p)
-    raw = tree.prior[s, p]
+    n, q = _counts(tree, rule, s, at)
+    raw = tree.prior[at]
     prior = np.where(np.isneginf(raw), 0.0, np.maximum(raw, TINY))
     visited = n > 0
     weight = np.where(visited, prior, 0.0)
     known, sum_n = _sum(weight), n.sum(1)
     weighted = _sum(weight * q) / np.where(known > 0, known, 1.0)
-    value = tree.value[s, p]
+    value = tree.value[at]
     mixed = np.where(sum_n > 0, (value + sum_n * weighted) / (sum_n + 1), value)
     completed = np.where(visited, q, mixed[:, None])
     if rule.single:
@@ -184,9 +256,9 @@ def _sigma(tree: Tree, rule: Rule, s: np.ndarray, p: np.ndarray) -> tuple[np.nda
     return n, prior, scale[:, None] * completed
 
 
-def _gumbel(tree: Tree, rule: Rule, s: np.ndarray, p: np.ndarray) -> np.ndarray:
+def _gumbel(tree: Tree, rule: Rule, s: np.ndarray, at: np.ndarray) -> np.ndarray:
     """pi'(a) - n(a) / (1 + sum n), pi' the improved policy (Danihelka et al. 2022, equation 14)."""
-    n, prior, sigma = _sigma(tree, rule, s, p)
+    n, prior, sigma = _sigma(tree, rule, s, at)
     illegal = prior == 0
     top = np.where(illegal, -np.inf, sigma).max(1)
     weight = np.where(illegal, 0.0, prior * exp(np.where(illegal, 0.0, sigma - top[:, None])))
@@ -194,10 +266,10 @@ def _gumbel(tree: Tree, rule: Rule, s: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 
 def _halving(
-    tree: Tree, rule: Rule, s: np.ndarray, p: np.ndarray, root_scores: np.ndarray, considered: np.ndarray
+    tree: Tree, rule: Rule, s: np.ndarray, at: np.ndarray, root_scores: np.ndarray, considered: np.ndarray
 ) -> np.ndarray:
     """gumbel + logit + sigma(Q) of the actions that were visited as often as sequential halving asks for."""
-    n, prior, sigma = _sigma(tree, rule, s, p)
+    n, prior, sigma = _sigma(tree, rule, s, at)
     eligible = (n == considered[s][:, None]) & (prior > 0)
     return np.where(eligible, root_scores[s] + sigma, -np.inf)
 

@@ -14,6 +14,7 @@ independent of one another: a slot can be placed anew while the others go on.
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -25,7 +26,7 @@ from troupe.protocols import BatchGame, Evaluator, Game
 from troupe.search import gumbel, puct, reference
 from troupe.search.config import SearchConfig
 from troupe.search.rule import Rule
-from troupe.search.tree import CHANCE, DECISION, PENDING, TERMINAL, Tree, allocate, clear, grow, keep_subtree
+from troupe.search.tree import CHANCE, DECISION, PENDING, TERMINAL, Steps, Tree, allocate, clear, grow, keep_subtree
 from troupe.search.worlds import Arrivals, GamePositions, World, world_of
 
 __all__ = ["Played", "Roots", "Search", "Wave", "kernels_of", "run"]
@@ -70,7 +71,7 @@ class Played:
 
 
 def kernels_of(name: str) -> Any:
-    """The module with `select` and `update`: `numpy`, `numba`, or `auto`, numba where it is installed."""
+    """The module that walks the trees: `numpy`, `numba`, or `auto`, numba where it is installed."""
     if name == "numpy":
         return reference
     try:
@@ -106,11 +107,15 @@ class Search:
         self._kernels = kernels_of(config.kernels)
         self._rule = Rule.of(config, self.world.players)
         self._capacity = config.simulations + config.leaves + 2
+        self._grows = config.reuse  # whether a tree may come to need more; with chance it may, too
         self._tree = allocate(slots, self._capacity, self.world.width, self.world.players)
         self.world.resize(slots, self._capacity)
         self._budget = np.zeros(slots, dtype=np.int64)
         self._started = np.zeros(slots, dtype=np.int64)
         self._live = np.zeros(slots, dtype=bool)
+        self._pending = np.zeros(slots, dtype=bool)  # roots that wait for their evaluation
+        self._everyone = np.arange(slots)
+        self._considered = np.zeros(slots, dtype=np.int32)  # by the schedule of each slot, at its next simulation
         self._moves = np.zeros(slots, dtype=np.int64)
         self._prior = np.full((slots, self.world.width), -np.inf)  # of the roots, before noise
         self._scores = np.full((slots, self.world.width), -np.inf)
@@ -145,7 +150,9 @@ class Search:
     def _begin(self, slots: np.ndarray) -> None:
         self._budget[slots], self._started[slots] = self.config.simulations, 0
         self._live[slots] = True
-        done = slots[self._tree.kind[slots, 0] == DECISION]  # a subtree that was kept
+        kinds = self._tree.kind[slots, 0]
+        self._pending[slots] = kinds == PENDING
+        done = slots[kinds == DECISION]  # a subtree that was kept
         if len(done):
             self._open_roots(done)
 
@@ -166,57 +173,49 @@ class Search:
 
     def select(self) -> Wave | None:
         """The next leaves of every unfinished search, or None where all are finished."""
-        pending = self._live & (self._tree.kind[:, 0] == PENDING)
-        going = self._live & ~pending & (self._started < self._budget)
-        if not (pending.any() or going.any()):
+        going = self._live & ~self._pending & (self._started < self._budget)
+        chosen = (self._live & self._pending | going).nonzero()[0]
+        if not len(chosen):
             return None
-        self._make_room()
-        leaves: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        for k in range(self.config.leaves):
-            chosen = np.flatnonzero((going & (self._started < self._budget)) | (pending & (k == 0)))
+        if self._grows:
+            self._make_room()
+        leaves = [self._descend(chosen)]
+        self._started += going
+        for _ in range(self.config.leaves - 1):
+            going &= self._started < self._budget
+            chosen = going.nonzero()[0]
             if not len(chosen):
                 break
             leaves.append(self._descend(chosen))
-            self._started[chosen[going[chosen]]] += 1
+            self._started += going
         return self._wave(leaves)
 
     def _descend(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(slots, leaves, fresh): down from the roots, through every chance node on the way."""
-        starts = np.zeros(len(slots), np.int64)
-        considered = self._considered(slots)
-        nodes, fresh = self._kernels.select(self._tree, self._rule, slots, starts, self._scores, considered)
-        walking = np.flatnonzero(fresh & (nodes > 0))
-        while len(walking):
-            s, n = slots[walking], nodes[walking]
-            arrivals = self.world.step(s, self._tree.parent[s, n], self._tree.edge[s, n], n)
-            self._arrived(s, n, arrivals)
+        if self._rule.gumbel:
+            at = np.minimum(self._started, self.config.simulations - 1)
+            self._considered = self._schedule[self._everyone, at]
+        nodes, fresh, steps = self._walked(slots, np.zeros(len(slots), np.int64))
+        at = steps.at
+        while len(at):
+            arrivals = self.world.step(steps.slots, steps.parents, steps.edges, steps.nodes)
+            self._arrived(steps.slots, steps.nodes, arrivals)
             if arrivals.chance is None or not arrivals.chance.any():
                 break
-            walking = walking[arrivals.chance]
-            s, n = slots[walking], nodes[walking]
-            self._open_chance(s, n)
-            nodes[walking], fresh[walking] = self._kernels.select(
-                self._tree, self._rule, s, n, self._scores, considered
-            )
+            at = at[arrivals.chance]
+            self._open_chance(slots[at], nodes[at])
+            nodes[at], fresh[at], steps = self._walked(slots[at], nodes[at])
+            at = at[steps.at]
         return slots, nodes, fresh
 
-    def _considered(self, slots: np.ndarray) -> np.ndarray:
-        counts = np.zeros(self.slots, dtype=np.int32)
-        if self._rule.gumbel:
-            at = np.minimum(self._started[slots], self.config.simulations - 1)
-            counts[slots] = self._schedule[slots, at]
-        return counts
+    def _walked(self, slots: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, Steps]:
+        return self._kernels.select(self._tree, self._rule, slots, starts, self._scores, self._considered)
 
     def _arrived(self, slots: np.ndarray, nodes: np.ndarray, arrivals: Arrivals) -> None:
         width = arrivals.legal.shape[1]
         if width > self._tree.prior.shape[2]:
             self._widen(width)
-        tree = self._tree
-        tree.reward[slots, nodes] = arrivals.reward
-        tree.to_play[slots, nodes] = arrivals.to_play
-        tree.kind[slots[arrivals.done], nodes[arrivals.done]] = TERMINAL
-        # The mask waits in the priors for the evaluation: -inf where nothing is legal.
-        tree.prior[slots, nodes, :width] = np.where(arrivals.legal, 0.0, -np.inf)
+        self._kernels.arrive(self._tree, slots, nodes, arrivals.reward, arrivals.done, arrivals.to_play, arrivals.legal)
 
     def _open_chance(self, slots: np.ndarray, nodes: np.ndarray) -> None:
         for slot, node in zip(slots.tolist(), nodes.tolist(), strict=True):
@@ -225,25 +224,20 @@ class Search:
                 self._widen(len(outcomes))
             self._tree.prior[slot, node, : len(outcomes)] = outcomes
             self._tree.kind[slot, node] = CHANCE
+        self._grows = True
         self._make_room()
 
     def _wave(self, leaves: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Wave:
         single = len(leaves) == 1  # by far the commonest, and worth not copying
         slots, nodes, fresh = leaves[0] if single else [np.concatenate(part) for part in zip(*leaves, strict=True)]
-        opens = fresh & (self._tree.kind[slots, nodes] == PENDING)
-        first = opens.nonzero()[0]
-        rows = np.full(len(slots), -1, dtype=np.int64)
-        rows[first] = np.arange(len(first))
+        opens, rows, s, n, legal, to_play = self._kernels.gather(self._tree, slots, nodes, fresh, self.world.width)
         if not single:  # a leaf that another leaf of the wave has reached before it gets the same evaluation
-            place = {key: i for i, key in enumerate(zip(slots[first].tolist(), nodes[first].tolist(), strict=True))}
+            place = {key: i for i, key in enumerate(zip(s.tolist(), n.tolist(), strict=True))}
             waiting = ~opens & (self._tree.kind[slots, nodes] == PENDING)
             for i in np.flatnonzero(waiting).tolist():
                 rows[i] = place[int(slots[i]), int(nodes[i])]
-        s, n = slots[first], nodes[first]
-        legal = self._tree.prior[s, n, : self.world.width] == 0.0
-        positions = GamePositions(self.world, s, n, legal, self._tree.to_play[s, n])
         ends = tuple(accumulate(len(part[0]) for part in leaves))
-        return Wave(slots, nodes, rows, opens, ends, positions)
+        return Wave(slots, nodes, rows, opens, ends, GamePositions(self.world, s, n, legal, to_play))
 
     def update(self, wave: Wave, priors: np.ndarray, values: np.ndarray) -> None:
         """Expands the leaves of a wave and adds their values along the paths. `priors` `[n, W]`, `values` `[n]` as an
@@ -255,28 +249,21 @@ class Search:
                 f"the evaluator gave priors {priors.shape} and values {values.shape} for {legal.shape[0]} positions of "
                 f"{legal.shape[1]} actions; it must give {legal.shape} and {(len(legal),)}"
             )
-        if not (np.isfinite(values).all() and np.isfinite(priors).all()):
+        total = np.add.reduce(values) + np.add.reduce(priors, axis=None)  # one look at the sum is cheaper than two
+        if not math.isfinite(total) and not (np.isfinite(values).all() and np.isfinite(priors).all()):
             raise DataError("the evaluator gave a prior or a value that is not finite; look at the network's weights")
-        masked = np.where(legal, priors, -np.inf)
-        got = np.zeros(len(wave.rows))
-        valued = (wave.rows >= 0).nonzero()[0]
-        got[valued] = values[wave.rows[valued]]
-        rows = wave.rows if len(wave.groups) == 1 else np.where(wave.opens, wave.rows, -1)
-        begin = 0
-        for end in wave.groups:
-            part = slice(begin, end)
-            self._kernels.update(
-                self._tree, self._rule, wave.slots[part], wave.nodes[part], rows[part], masked, got[part]
-            )
-            begin = end
-        roots = (wave.opens & (wave.nodes == 0)).nonzero()[0]
-        self.simulations += len(rows) - len(roots)
+        self._kernels.update(
+            self._tree, self._rule, wave.slots, wave.nodes, wave.rows, wave.opens, wave.groups, priors, legal, values
+        )
+        roots = wave.slots[wave.opens & (wave.nodes == 0)]
+        self.simulations += len(wave.rows) - len(roots)
         if len(roots):
-            self._open_roots(wave.slots[roots])
+            self._open_roots(roots)
 
     def _open_roots(self, slots: np.ndarray) -> None:
         """Noise on fresh roots; the schedule of sequential halving."""
         tree, config = self._tree, self.config
+        self._pending[slots] = False
         width = self.world.width
         priors = tree.prior[slots, 0, :width].copy()
         self._prior[slots, :width] = priors
@@ -310,7 +297,7 @@ class Search:
 
     def select_roots(self) -> Wave | None:
         """The roots that wait for their evaluation, without further leaves; None where none does."""
-        pending = np.flatnonzero(self._live & (self._tree.kind[:, 0] == PENDING))
+        pending = np.flatnonzero(self._live & self._pending)
         return self._wave([self._descend(pending)]) if len(pending) else None
 
     @property

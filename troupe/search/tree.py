@@ -11,18 +11,42 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["CHANCE", "DECISION", "EMPTY", "PENDING", "TERMINAL", "Tree", "allocate", "clear", "grow", "keep_subtree"]
+__all__ = [
+    "CHANCE",
+    "DECISION",
+    "EMPTY",
+    "PENDING",
+    "TERMINAL",
+    "Leaves",
+    "Steps",
+    "Tree",
+    "allocate",
+    "clear",
+    "flat",
+    "grow",
+    "keep_subtree",
+]
 
 EMPTY, PENDING, DECISION, CHANCE, TERMINAL = range(5)
 """Kinds of nodes: unused; reached, but not evaluated; a player decides; chance decides; the game has ended."""
 
+_NODE = np.dtype(
+    [("kind", np.int8), ("to_play", np.int8), ("parent", np.int32), ("edge", np.int32), ("node_visits", np.int32),
+     ("reward", np.float64), ("value", np.float64)],
+    align=True,
+)  # fmt: skip
+_EDGE = np.dtype([("prior", np.float64), ("total", np.float64), ("visits", np.int32), ("child", np.int32)], align=True)
 _PER_EDGE = ("prior", "visits", "total", "child", "inflight")
 _PER_SLOT = ("size", "low", "high")
 _FILL = {"prior": -np.inf, "child": -1, "parent": -1, "edge": -1}
 
 
 class Tree(NamedTuple):
-    """B trees. Every float is float64, so that two implementations can agree to the last bit."""
+    """B trees. Every float is float64, so that two implementations can agree to the last bit.
+
+    What belongs to a node lies side by side in memory, and so does what belongs to an edge: the arrays are fields of
+    two arrays of records. A walk touches a tree in few places and waits for memory there more than for anything else.
+    """
 
     kind: np.ndarray  # int8 [B, N]
     to_play: np.ndarray  # int8 [B, N]; a chance node keeps that of the player who moved into it
@@ -41,18 +65,42 @@ class Tree(NamedTuple):
     high: np.ndarray  # float64 [B]
 
 
+class Steps(NamedTuple):
+    """Edges that were walked for the first time; the world makes the states behind them. All int64 `[m]`."""
+
+    at: np.ndarray  # which of the walks it was
+    slots: np.ndarray
+    parents: np.ndarray
+    edges: np.ndarray
+    nodes: np.ndarray
+
+
+class Leaves(NamedTuple):
+    """What L walks led to, and the n positions among it that are to be evaluated."""
+
+    opens: np.ndarray  # bool [L]: evaluated and expanded
+    rows: np.ndarray  # int64 [L]: which position that is; -1 for the others
+    slots: np.ndarray  # int64 [n]
+    nodes: np.ndarray  # int64 [n]
+    legal: np.ndarray  # bool [n, W]
+    to_play: np.ndarray  # int8 [n]
+
+
 def allocate(slots: int, nodes: int, width: int, players: int) -> Tree:
     """Empty trees, with an unevaluated root each."""
-    kinds = {"kind": np.int8, "to_play": np.int8, "parent": np.int32, "edge": np.int32, "node_visits": np.int32}
-    kinds |= {"visits": np.int32, "child": np.int32, "inflight": np.int32, "size": np.int32}
-
-    def array(name: str) -> np.ndarray:
-        shape = (slots,) if name in _PER_SLOT else (slots, nodes, width) if name in _PER_EDGE else (slots, nodes)
-        return np.full(shape, _FILL.get(name, 0), dtype=kinds.get(name, np.float64))
-
-    tree = Tree(*(array(name) for name in Tree._fields))
+    tree = _blank(slots, nodes, width)
     clear(tree, np.arange(slots), players)
     return tree
+
+
+def _blank(slots: int, nodes: int, width: int) -> Tree:
+    per_node, per_edge = np.empty((slots, nodes), _NODE), np.empty((slots, nodes, width), _EDGE)
+    arrays = {name: per_node[name] for name in _NODE.names or ()} | {name: per_edge[name] for name in _EDGE.names or ()}
+    arrays |= {"inflight": np.empty((slots, nodes, width), np.int32), "size": np.empty(slots, np.int32)}
+    arrays |= {"low": np.empty(slots), "high": np.empty(slots)}
+    for name, array in arrays.items():
+        array[...] = _FILL.get(name, 0)
+    return Tree(**arrays)
 
 
 def clear(tree: Tree, slots: np.ndarray, players: int) -> None:
@@ -66,19 +114,26 @@ def clear(tree: Tree, slots: np.ndarray, players: int) -> None:
     tree.low[slots], tree.high[slots] = (-1.0, 1.0) if players == 2 else (np.inf, -np.inf)
 
 
+def flat(tree: Tree) -> Tree:
+    """The same arrays, seen as `[B * N]` and `[B * N, W]`; `size`, `low` and `high` as they are."""
+    rows, width = tree.kind.size, tree.prior.shape[2]
+    wide = (rows, width)
+    return Tree(
+        tree.kind.reshape(rows), tree.to_play.reshape(rows), tree.parent.reshape(rows), tree.edge.reshape(rows),
+        tree.reward.reshape(rows), tree.value.reshape(rows), tree.node_visits.reshape(rows), tree.prior.reshape(wide),
+        tree.visits.reshape(wide), tree.total.reshape(wide), tree.child.reshape(wide), tree.inflight.reshape(wide),
+        tree.size, tree.low, tree.high,
+    )  # fmt: skip
+
+
 def grow(tree: Tree, nodes: int, width: int) -> Tree:
     """The same trees with room for more."""
 
-    def larger(name: str, array: np.ndarray) -> np.ndarray:
-        if name in _PER_SLOT:
-            return array
-        rows = max(nodes, array.shape[1])
-        shape = (len(array), rows, max(width, array.shape[2])) if name in _PER_EDGE else (len(array), rows)
-        wide = np.full(shape, _FILL.get(name, 0), dtype=array.dtype)
-        wide[tuple(slice(0, n) for n in array.shape)] = array
-        return wide
-
-    return Tree(*(larger(name, array) for name, array in tree._asdict().items()))
+    slots, rows, edges = tree.prior.shape
+    wide = _blank(slots, max(nodes, rows), max(width, edges))
+    for old, new in zip(tree, wide, strict=True):
+        new[tuple(slice(0, n) for n in old.shape)] = old
+    return wide
 
 
 def keep_subtree(tree: Tree, slot: int, edge: int) -> np.ndarray:

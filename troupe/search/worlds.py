@@ -20,6 +20,10 @@ from troupe.protocols import BatchGame, Game, Symmetry
 __all__ = ["Arrivals", "BatchWorld", "GamePositions", "PythonWorld", "World", "is_batch", "world_of"]
 
 
+_REMEMBERED = 4096
+"""Lists of legal actions whose masks a world of plain Python keeps."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arrivals:
     """What n steps led to. `legal` is False everywhere in states that have ended or that chance decides."""
@@ -228,6 +232,8 @@ class PythonWorld:
         self._named: list[list[Any]] = []  # per (slot, node): candidates, or outcomes of chance; None: fixed actions
         self._has_chance = False
         self._is_plain = game.actions is not None and not hasattr(game, "chance")
+        self._seen: dict[tuple[Any, ...], int] = {}  # lists of legal actions, and the row of `_masks` that each has
+        self._masks = np.zeros((1, game.actions or 1), dtype=bool)  # row 0: nothing is legal
         self._admit(game)
 
     def _admit(self, game: Game) -> None:
@@ -295,23 +301,34 @@ class PythonWorld:
     def _step_plain(self, slots: list[int], parents: list[int], edges: list[int], nodes: list[int]) -> Arrivals:
         """`step` where one game of fixed actions and without chance is all there is: a third less time per state."""
         step, legal, tables = self._game.step, self._game.legal, self._states
+        if len(self._seen) > _REMEMBERED:
+            self._seen, self._masks = {}, self._masks[:1]
+        seen, size = self._seen, len(self._masks)
+        new: dict[tuple[Any, ...], int] = {}
         steps: list[tuple[Any, float, bool, int]] = []
-        listed: list[int] = []
-        counts: list[int] = []
+        rows: list[int] = []
         for slot, parent, edge, node in zip(slots, parents, edges, nodes, strict=True):
             row = tables[slot]
             taken = step(row[parent], edge)
             steps.append(taken)
             row[node] = state = taken[0]
-            before = len(listed)
-            if not taken[2]:
-                listed.extend(legal(state))
-                if len(listed) == before:
+            if taken[2]:
+                rows.append(0)
+                continue
+            actions = tuple(legal(state))
+            place = seen.get(actions)
+            if place is None:
+                if not actions:
                     raise self._stuck(slot, state)
-            counts.append(len(listed) - before)
+                place = new.setdefault(actions, size + len(new))
+            rows.append(place)
         states, rewards, dones, players = zip(*steps, strict=True)
-        mask = self._filled(listed, counts, slots, states, dones)
-        return Arrivals(np.array(rewards, np.float64), np.array(dones, bool), self._next(slots, players), mask)
+        if new:
+            edges, counts = [edge for actions in new for edge in actions], list(map(len, new))
+            self._masks = np.concatenate([self._masks, self._filled(edges, counts, slots, states, dones)])
+            seen.update(new)
+        to_play = self._next(slots, players)
+        return Arrivals(np.array(rewards, np.float64), np.array(dones, bool), to_play, self._masks[rows])
 
     def _next(self, slots: list[int], players: Sequence[int]) -> np.ndarray:
         """Who moves next. Raises DataError for somebody who does not play."""
@@ -376,14 +393,15 @@ class PythonWorld:
     def _filled(
         self, edges: list[int], counts: list[int], slots: list[int], states: Sequence[Any], over: Sequence[bool]
     ) -> np.ndarray:
-        """The mask in which each state has its `counts` of `edges`, given one after the other."""
-        mask = np.zeros((len(states), self._width), dtype=bool)
+        """A mask whose rows have their `counts` of `edges`, given one after the other. An edge that is none is looked
+        for in the states, which must be all that the edges come from."""
+        mask = np.zeros((len(counts), self._width), dtype=bool)
         if edges:
             whole = all(issubclass(kind, (int, np.integer)) and kind is not bool for kind in set(map(type, edges)))
             taken = np.array(edges if whole else [-1])
             if taken.min() < 0 or taken.max() >= self._fewest:
                 self._check_indices(slots, states, over)
-            mask[np.repeat(np.arange(len(states)), counts), taken] = True
+            mask[np.repeat(np.arange(len(counts)), counts), taken] = True
         return mask
 
     def _check_indices(self, slots: list[int], states: Sequence[Any], over: Sequence[bool]) -> None:
