@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from troupe.cli import parse
+from troupe.cli.env import resolve_env
+from troupe.cli.market import resolve_market
 from troupe.cli.selfplay import resolve_selfplay
 from troupe.cli.train import resolve_config
 from troupe.episode import Episode, Task
@@ -41,7 +43,13 @@ def test_the_task_shown_is_one() -> None:
     assert Task.from_dict(record).to_dict() == record
 
 
-@pytest.mark.parametrize("page", ["index.md", "extending.md", "guides/workflow-rl.md", "guides/self-play.md"])
+PAGES = (
+    "index.md", "extending.md", "guides/workflow-rl.md", "guides/self-play.md", "guides/environments.md",
+    "guides/markets.md",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_the_code_shown_runs(page: str, tmp_path: Path) -> None:
     for number, code in enumerate(blocks(page, "python")):
         script = tmp_path / f"block_{number}.py"
@@ -57,7 +65,12 @@ def test_the_code_shown_runs(page: str, tmp_path: Path) -> None:
         assert done.returncode == 0, f"{page}, block {number + 1}:\n{done.stderr}"
 
 
-def test_the_command_lines_shown_are_accepted() -> None:
+def test_the_command_lines_shown_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A config file that a command names is one that the page shows, with its name in the first line."""
+    for page in PAGES:
+        for text in blocks(page, "yaml"):
+            if name := re.match(r"# (\S+\.yaml)\n", text):
+                (tmp_path / name[1]).write_text(text, encoding="utf-8")
     pages = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *DOCS.rglob("*.md")]}
     lines = [
         (page.name, line)
@@ -67,6 +80,7 @@ def test_the_command_lines_shown_are_accepted() -> None:
         if re.match(r"(\.venv/bin/)?troupe ", line)
     ]
     assert len(lines) >= 8
+    monkeypatch.chdir(tmp_path)
     for page, line in lines:
         try:
             arguments = parse(shlex.split(line, comments=True)[1:])
@@ -76,6 +90,10 @@ def test_the_command_lines_shown_are_accepted() -> None:
             resolve_config(arguments.preset, arguments.config, arguments.overrides)
         if arguments.command == ("troupe.cli.selfplay", "train_selfplay"):
             resolve_selfplay(arguments.preset, arguments.config, arguments.overrides)
+        if arguments.command == ("troupe.cli.env", "train_env"):
+            resolve_env(arguments.preset, arguments.config, arguments.overrides)
+        if arguments.command == ("troupe.cli.market", "train_market"):
+            resolve_market(arguments.preset, arguments.config, arguments.overrides)
 
 
 def test_the_example_learns() -> None:

@@ -9,6 +9,7 @@ import shlex
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,12 +20,17 @@ from tests.tasks.hub import documented, hub
 from tests.tasks.test_swe import checkout
 from troupe.cli import main, parse
 from troupe.cli.data import PREPARERS
+from troupe.cli.market import resolve_market
 from troupe.cli.selfplay import resolve_selfplay
 from troupe.cli.train import preset_path, resolve_config
 from troupe.config import format_value, leaf_paths
 from troupe.envs import GAMES
+from troupe.envs.market.env_config import read_env_config
 from troupe.errors import ConfigError
 from troupe.systems.selfplay.config import ALIASES as SELF_PLAY_ALIASES
+from troupe.systems.trading.assessment import METRICS
+from troupe.systems.trading.record import evaluation_record
+from troupe.systems.trading.walkforward import WalkForward
 from troupe.systems.workflow_rl.config import ALIASES, WorkflowRLConfig
 from troupe.systems.workflow_rl.tasks import load_tasks
 from troupe.tasks import GENERATORS
@@ -187,6 +193,9 @@ def test_config_key(row: list[str]) -> None:
                 value = getattr(value, part)
             assert value == 7000
         return
+    if row[1] == "002":
+        check_market_keys(names, here)
+        return
     if here.startswith("--preset"):
         preset_path(here.split()[1])
         return
@@ -211,3 +220,80 @@ def test_config_key(row: list[str]) -> None:
 
 def test_every_alias_has_a_row() -> None:
     assert {*ALIASES, *SELF_PLAY_ALIASES} <= {name for row in rows("Config keys") for name in spans(row[0])}
+
+
+ENV_CONFIG: dict[str, Any] = {
+    "instrument": "EURUSD",
+    "instruments": ["EURUSD", "GBPUSD", "USDJPY", "XAUUSD", "WTIUSD", "SPX500", "NAS100", "US30"],
+    "episode_length": 1000,
+    "warmup_steps": 50,
+    "initial_capital": 100000.0,
+    "transaction_cost": 0.003,
+    "max_position_size": 0.1,
+    "stop_loss_pct": 0.02,
+    "max_portfolio_var": 0.02,
+    "max_correlation_exposure": 0.7,
+    "max_sector_allocation": 0.4,
+    "gradient_coordination": True,
+    "curriculum_learning": True,
+}
+"""Document 002's keys with its values."""
+
+
+def check_market_keys(names: list[str], here: str) -> None:
+    """Each is read by an environment, and `here` is the same thing: another environment's name, or a key of a run."""
+    for name in names:
+        found = getattr(read_env_config({name: ENV_CONFIG[name]}, "JointTrainingEnv"), name)
+        assert (list(found) if isinstance(found, tuple) else found) == ENV_CONFIG[name]
+        if here == "JointTrainingEnv":
+            with pytest.raises(ConfigError, match=f"{name}: is for {here}, and MarketEnv does not read it"):
+                read_env_config({name: ENV_CONFIG[name]}, "MarketEnv")
+            continue
+        assert here.rpartition(".")[2] in (name, f"{name}s")
+        value = ENV_CONFIG[name] if here.endswith(name) else [ENV_CONFIG[name]]
+        written = f"[{','.join(value)}]" if isinstance(value, list) else value
+        resolved_value = resolve_market(None, [], [f"{here}={written}"]).config
+        for part in here.split("."):
+            resolved_value = getattr(resolved_value, part)
+        assert (list(resolved_value) if isinstance(resolved_value, tuple) else resolved_value) == value
+
+
+def test_every_key_of_env_config_has_a_row() -> None:
+    assert set(ENV_CONFIG) == {name for row in rows("Config keys") if row[1] == "002" for name in spans(row[0])}
+
+
+@pytest.mark.parametrize("row", [row for row in rows("Metrics") if row[1] == "002"], ids=lambda row: row[0])
+def test_metric_of_a_market(row: list[str], evaluation: dict[str, Any]) -> None:
+    """It is measured, under this name."""
+    strategy = evaluation["strategies"][0]
+    for name in spans(row[2]):
+        assert name in METRICS or name in strategy or name in evaluation
+        if name in METRICS:
+            assert strategy["metrics"][name]["mean"] is not None
+
+
+def test_every_field_of_an_evaluation_stands_in_formats(evaluation: dict[str, Any]) -> None:
+    section = (
+        (ROOT / "docs" / "formats.md").read_text(encoding="utf-8").split("## A market run\n", 1)[1].split("\n## ", 1)[0]
+    )
+    table = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert {name for cell in table for name in spans(cell)} == set(evaluation)
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The record of the smallest walk-forward evaluation."""
+    settings = {
+        "market": {
+            "instruments": ["EURUSD", "XAUUSD"],
+            "simulation": {"scenario": "trending", "paths": 1, "bars": 500},
+            "rules": {"episode_length": 50, "max_portfolio_var": 0.02},
+        },
+        "ppo": {"n_steps": 16, "batch_size": 64},
+        "folds": {"count": 1, "first": 0.7},
+        "trainer": {
+            "total_timesteps": 64, "n_envs": 4, "seeds": 2, "cost_sweep": [1.0],
+            "default_local_dir": str(tmp_path_factory.mktemp("market") / "run"),
+        },
+    }  # fmt: skip
+    return evaluation_record(WalkForward(settings).run(), [], simulated=True)

@@ -1,4 +1,4 @@
-"""Troupe trains teams of LLM agents.
+"""Troupe trains teams of agents.
 
 Every public name can be imported from here; its module is loaded when the name is first used (PEP 562), so that
 `import troupe` costs milliseconds. To add a name: one line in `HOMES` and one import under `TYPE_CHECKING`.
@@ -27,6 +27,32 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.engines.scripted import ScriptedEngine as ScriptedEngine
     from troupe.envs import make_batch_game as make_batch_game
     from troupe.envs import make_game as make_game
+    from troupe.envs.market.bars import Bars as Bars
+    from troupe.envs.market.build import load_market as load_market
+    from troupe.envs.market.build import market_of as market_of
+    from troupe.envs.market.config import MarketConfig as MarketConfig
+    from troupe.envs.market.config import MarketRules as MarketRules
+    from troupe.envs.market.core import MarketCore as MarketCore
+    from troupe.envs.market.faces import JointTrainingEnv as JointTrainingEnv
+    from troupe.envs.market.faces import MarketEnv as MarketEnv
+    from troupe.envs.market.faces import MarketVectorEnv as MarketVectorEnv
+    from troupe.envs.market.faces import MetaControllerTrainingEnv as MetaControllerTrainingEnv
+    from troupe.envs.market.faces import SpecialistEnv as SpecialistEnv
+    from troupe.envs.market.faces import register_market as register_market
+    from troupe.envs.market.instruments import Instrument as Instrument
+    from troupe.envs.market.instruments import instrument as instrument
+    from troupe.envs.market.loading import BarFormat as BarFormat
+    from troupe.envs.market.loading import ExtraSeries as ExtraSeries
+    from troupe.envs.market.loading import load_bars as load_bars
+    from troupe.envs.market.planted import null_market as null_market
+    from troupe.envs.market.planted import planted_market as planted_market
+    from troupe.envs.market.planted import planted_optimum as planted_optimum
+    from troupe.envs.market.resampling import resample as resample
+    from troupe.envs.market.rewards import RewardRules as RewardRules
+    from troupe.envs.market.simulator import MarketModel as MarketModel
+    from troupe.envs.market.simulator import scenario as scenario
+    from troupe.envs.market.simulator import simulate as simulate
+    from troupe.envs.market.vector import MarketVector as MarketVector
     from troupe.envs.openspiel import from_openspiel as from_openspiel
     from troupe.envs.openspiel import to_openspiel as to_openspiel
     from troupe.envs.pettingzoo import from_pettingzoo as from_pettingzoo
@@ -65,6 +91,8 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.maths.advantages import reinforce_pp as reinforce_pp
     from troupe.maths.advantages import reinforce_pp_baseline as reinforce_pp_baseline
     from troupe.maths.advantages import rloo as rloo
+    from troupe.maths.edge import edge_test as edge_test
+    from troupe.maths.finance import sharpe as sharpe
     from troupe.maths.gradients import pcgrad as pcgrad
     from troupe.maths.losses import cispo as cispo
     from troupe.maths.losses import gspo as gspo
@@ -76,12 +104,15 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.maths.ratings import Sprt as Sprt
     from troupe.maths.ratings import elo_of as elo_of
     from troupe.maths.ratings import elo_ratings as elo_ratings
+    from troupe.maths.sharpe_tests import deflated_sharpe as deflated_sharpe
     from troupe.maths.statistics import Interval as Interval
     from troupe.maths.statistics import bootstrap_interval as bootstrap_interval
     from troupe.maths.statistics import mean_interval as mean_interval
     from troupe.maths.statistics import paired_difference as paired_difference
     from troupe.maths.statistics import pass_at_k as pass_at_k
     from troupe.maths.statistics import wilson as wilson
+    from troupe.models.actor_critic import ActorCritic as ActorCritic
+    from troupe.models.config import ActorCriticConfig as ActorCriticConfig
     from troupe.models.config import CriticConfig as CriticConfig
     from troupe.models.config import LoraSettings as LoraSettings
     from troupe.models.config import ModelConfig as ModelConfig
@@ -96,6 +127,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.monitoring.selfplay_report import write_selfplay_report as write_selfplay_report
     from troupe.monitoring.tree_picture import tree_svg as tree_svg
     from troupe.monitoring.tree_picture import tree_text as tree_text
+    from troupe.protocols import BatchEnv as BatchEnv
     from troupe.protocols import BatchGame as BatchGame
     from troupe.protocols import ChatFormat as ChatFormat
     from troupe.protocols import Engine as Engine
@@ -134,6 +166,8 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.stores.registry import Lineage as Lineage
     from troupe.stores.registry import ModelRegistry as ModelRegistry
     from troupe.stores.tracking import Tracker as Tracker
+    from troupe.systems.env_rl.config import EnvRLConfig as EnvRLConfig
+    from troupe.systems.env_rl.trainer import EnvTrainer as EnvTrainer
     from troupe.systems.selfplay.config import SelfPlayConfig as SelfPlayConfig
     from troupe.systems.selfplay.deploy import load_player as load_player
     from troupe.systems.selfplay.documented import SelfPlayTrainer as SelfPlayTrainer
@@ -143,6 +177,10 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.systems.selfplay.extraction import TrainingDataExtractor as TrainingDataExtractor
     from troupe.systems.selfplay.generator import SelfPlayEpisodeGenerator as SelfPlayEpisodeGenerator
     from troupe.systems.selfplay.trainer import GameTrainer as GameTrainer
+    from troupe.systems.trading.assessment import assess as assess
+    from troupe.systems.trading.backtest import backtest as backtest
+    from troupe.systems.trading.config import WalkForwardConfig as WalkForwardConfig
+    from troupe.systems.trading.walkforward import WalkForward as WalkForward
     from troupe.systems.workflow_rl.config import WorkflowRLConfig as WorkflowRLConfig
     from troupe.systems.workflow_rl.trainer import AgentTrainer as AgentTrainer
     from troupe.tasks.bugs import BugGenerator as BugGenerator
@@ -163,8 +201,10 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.testing import check_game as check_game
     from troupe.tools.calculator import Calculator as Calculator
     from troupe.tools.files import Workspace as Workspace
+    from troupe.training.collection import Collector as Collector
     from troupe.training.config import AlgorithmConfig as AlgorithmConfig
     from troupe.training.config import OptimConfig as OptimConfig
+    from troupe.training.config import PPOConfig as PPOConfig
     from troupe.training.config import RolloutConfig as RolloutConfig
     from troupe.training.config import SftConfig as SftConfig
     from troupe.training.config import TrainerConfig as TrainerConfig
@@ -175,8 +215,10 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.training.evaluation import Report as Report
     from troupe.training.learner import Learner as Learner
     from troupe.training.learner import OptimizerGroup as OptimizerGroup
+    from troupe.training.ppo_run import PPORun as PPORun
     from troupe.training.replay import ReplayWindow as ReplayWindow
     from troupe.training.rollout import run_episodes as run_episodes
+    from troupe.training.vector_envs import GymnasiumEnvs as GymnasiumEnvs
     from troupe.workflows.math_teacher import MathTeacher as MathTeacher
     from troupe.workflows.math_tool import MathToolWorkflow as MathToolWorkflow
     from troupe.workflows.single_agent import SingleAgentWorkflow as SingleAgentWorkflow
@@ -185,18 +227,24 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
 
 HOMES: dict[str, str] = {
     "Action": "troupe.episode",
+    "ActorCritic": "troupe.models.actor_critic",
+    "ActorCriticConfig": "troupe.models.config",
     "Agent": "troupe.agents",
     "AgentSpec": "troupe.agents",
     "AgentTrainer": "troupe.systems.workflow_rl.trainer",
     "AlgorithmConfig": "troupe.training.config",
+    "BarFormat": "troupe.envs.market.loading",
+    "Bars": "troupe.envs.market.bars",
     "BaseTaskGenerator": "troupe.tasks.generator",
     "Batch": "troupe.batch",
+    "BatchEnv": "troupe.protocols",
     "BatchGame": "troupe.protocols",
     "BugGenerator": "troupe.tasks.bugs",
     "Calculator": "troupe.tools.calculator",
     "ChatFormat": "troupe.protocols",
     "Checkpoint": "troupe.stores.checkpoints",
     "CheckpointStore": "troupe.stores.checkpoints",
+    "Collector": "troupe.training.collection",
     "CompiledGame": "troupe.search.compiled",
     "ConfigError": "troupe.errors",
     "CreditError": "troupe.errors",
@@ -205,18 +253,24 @@ HOMES: dict[str, str] = {
     "DatasetRegistry": "troupe.tasks.datasets",
     "Decision": "troupe.training.evaluation",
     "Engine": "troupe.protocols",
+    "EnvRLConfig": "troupe.systems.env_rl.config",
+    "EnvTrainer": "troupe.systems.env_rl.trainer",
     "Episode": "troupe.episode",
     "EpisodeError": "troupe.errors",
     "EpisodeHandle": "troupe.handles",
     "EpisodeStore": "troupe.stores.episodes",
     "Evaluator": "troupe.protocols",
+    "ExtraSeries": "troupe.envs.market.loading",
     "FinishReason": "troupe.episode",
     "Game": "troupe.protocols",
     "GameTrainer": "troupe.systems.selfplay.trainer",
     "Gate": "troupe.training.evaluation",
     "Generation": "troupe.protocols",
     "GenerationRequest": "troupe.protocols",
+    "GymnasiumEnvs": "troupe.training.vector_envs",
+    "Instrument": "troupe.envs.market.instruments",
     "Interval": "troupe.maths.statistics",
+    "JointTrainingEnv": "troupe.envs.market.faces",
     "LanguageModel": "troupe.models.language",
     "Learner": "troupe.training.learner",
     "Limits": "troupe.sandbox",
@@ -224,11 +278,19 @@ HOMES: dict[str, str] = {
     "LocalEngine": "troupe.engines.local",
     "LoraSettings": "troupe.models.config",
     "MCTSTrace": "troupe.episode",
+    "MarketConfig": "troupe.envs.market.config",
+    "MarketCore": "troupe.envs.market.core",
+    "MarketEnv": "troupe.envs.market.faces",
+    "MarketModel": "troupe.envs.market.simulator",
+    "MarketRules": "troupe.envs.market.config",
+    "MarketVector": "troupe.envs.market.vector",
+    "MarketVectorEnv": "troupe.envs.market.faces",
     "MatchGate": "troupe.training.evaluation",
     "MathProblemGenerator": "troupe.tasks.math",
     "MathTeacher": "troupe.workflows.math_teacher",
     "MathToolWorkflow": "troupe.workflows.math_tool",
     "Message": "troupe.episode",
+    "MetaControllerTrainingEnv": "troupe.envs.market.faces",
     "MinimaxPlayer": "troupe.search.minimax",
     "MissingExtra": "troupe.errors",
     "ModelConfig": "troupe.models.config",
@@ -238,6 +300,8 @@ HOMES: dict[str, str] = {
     "OptimizerGroup": "troupe.training.learner",
     "OracleEvaluator": "troupe.engines.evaluator",
     "Outcome": "troupe.episode",
+    "PPOConfig": "troupe.training.config",
+    "PPORun": "troupe.training.ppo_run",
     "Pairs": "troupe.maths.ratings",
     "Policy": "troupe.models.language",
     "PolicyValueConfig": "troupe.models.config",
@@ -252,6 +316,7 @@ HOMES: dict[str, str] = {
     "Report": "troupe.training.evaluation",
     "Reward": "troupe.protocols",
     "RewardFn": "troupe.protocols",
+    "RewardRules": "troupe.envs.market.rewards",
     "RolloutConfig": "troupe.training.config",
     "RolloutEvaluator": "troupe.engines.evaluator",
     "SWETeacher": "troupe.workflows.swe_teacher",
@@ -269,6 +334,7 @@ HOMES: dict[str, str] = {
     "SelfPlayTrainer": "troupe.systems.selfplay.documented",
     "SftConfig": "troupe.training.config",
     "SingleAgentWorkflow": "troupe.workflows.single_agent",
+    "SpecialistEnv": "troupe.envs.market.faces",
     "Sprt": "troupe.maths.ratings",
     "State": "troupe.episode",
     "Step": "troupe.episode",
@@ -295,18 +361,24 @@ HOMES: dict[str, str] = {
     "UniformEvaluator": "troupe.engines.evaluator",
     "UserError": "troupe.errors",
     "ValueModel": "troupe.models.language",
+    "WalkForward": "troupe.systems.trading.walkforward",
+    "WalkForwardConfig": "troupe.systems.trading.config",
     "Workflow": "troupe.protocols",
     "WorkflowRLConfig": "troupe.systems.workflow_rl.config",
     "Workspace": "troupe.tools.files",
     "answers_equal": "troupe.rewards.answers",
     "apply_patch": "troupe.sandbox.patches",
+    "assess": "troupe.systems.trading.assessment",
+    "backtest": "troupe.systems.trading.backtest",
     "bootstrap_interval": "troupe.maths.statistics",
     "check_batch_game": "troupe.testing",
     "check_game": "troupe.testing",
     "cispo": "troupe.maths.losses",
     "compiled_game": "troupe.search.compiled",
     "credit_table": "troupe.training.credit",
+    "deflated_sharpe": "troupe.maths.sharpe_tests",
     "dr_grpo": "troupe.maths.advantages",
+    "edge_test": "troupe.maths.edge",
     "elo_of": "troupe.maths.ratings",
     "elo_ratings": "troupe.maths.ratings",
     "extract_answer": "troupe.rewards.answers",
@@ -315,20 +387,27 @@ HOMES: dict[str, str] = {
     "gae": "troupe.maths.advantages",
     "grpo": "troupe.maths.advantages",
     "gspo": "troupe.maths.losses",
+    "instrument": "troupe.envs.market.instruments",
+    "load_bars": "troupe.envs.market.loading",
     "load_language_model": "troupe.models.language",
+    "load_market": "troupe.envs.market.build",
     "load_player": "troupe.systems.selfplay.deploy",
     "make_batch_game": "troupe.envs",
     "make_game": "troupe.envs",
     "make_patch": "troupe.sandbox.patches",
+    "market_of": "troupe.envs.market.build",
     "math_reward_fn": "troupe.rewards.math",
     "mean_interval": "troupe.maths.statistics",
     "message": "troupe.episode",
     "minibatches": "troupe.batch",
+    "null_market": "troupe.envs.market.planted",
     "pack": "troupe.batch",
     "paired_difference": "troupe.maths.statistics",
     "pass_at_k": "troupe.maths.statistics",
     "pcgrad": "troupe.maths.gradients",
     "picture_of": "troupe.search.picture",
+    "planted_market": "troupe.envs.market.planted",
+    "planted_optimum": "troupe.envs.market.planted",
     "policy_value_net": "troupe.models.policy_value",
     "ppo_clip": "troupe.maths.losses",
     "prepare_aime": "troupe.tasks.competitions",
@@ -341,10 +420,15 @@ HOMES: dict[str, str] = {
     "read_quixbugs": "troupe.tasks.quixbugs",
     "read_r2e": "troupe.tasks.swebench",
     "read_swebench": "troupe.tasks.swebench",
+    "register_market": "troupe.envs.market.faces",
     "reinforce_pp": "troupe.maths.advantages",
     "reinforce_pp_baseline": "troupe.maths.advantages",
+    "resample": "troupe.envs.market.resampling",
     "rloo": "troupe.maths.advantages",
     "run_episodes": "troupe.training.rollout",
+    "scenario": "troupe.envs.market.simulator",
+    "sharpe": "troupe.maths.finance",
+    "simulate": "troupe.envs.market.simulator",
     "swe_reward_fn": "troupe.rewards.swe",
     "to_openspiel": "troupe.envs.openspiel",
     "to_pettingzoo": "troupe.envs.pettingzoo",

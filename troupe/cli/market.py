@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ def train_market(arguments: argparse.Namespace) -> int:
     from troupe.systems.trading.record import write_evaluation
     from troupe.systems.trading.walkforward import WalkForward
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)  # a pipe has no width of its own
     began = time.perf_counter(), time.process_time()
     evaluation = WalkForward(config, progress=_Lines(console))
     for message in evaluation.market.messages:

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from troupe.config import Frozen
-from troupe.envs.market.config import MarketConfig, read_when, sources_read_when
+from troupe.envs.market.config import MarketConfig, SimulationConfig, read_when, sources_read_when
 from troupe.envs.market.rewards import RewardRules, reward_read_when
 from troupe.models.config import ActorCriticConfig
 from troupe.training.config import PPOConfig
@@ -61,7 +61,7 @@ class WalkForwardConfig(Frozen):
 
     seed: int = Field(0, ge=0)
     """The first seed; policies take this and the ones after it."""
-    market: MarketConfig = MarketConfig()
+    market: MarketConfig = MarketConfig(simulation=SimulationConfig(paths=1))
     reward: RewardRules = RewardRules()
     net: ActorCriticConfig = ActorCriticConfig()
     ppo: PPOConfig = PPOConfig(n_steps=64, batch_size=512)
