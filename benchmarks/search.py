@@ -8,7 +8,8 @@ same rule, and the command fails unless their root visit counts are the same but
 network on 64 random openings, no cache, every evaluation made; "search" is the share of CPU time outside the evaluator,
 "ours" the share outside the network's own run. Our evaluator shows the network canonical positions, one for each mirror
 pair; the peers' do not, so the root visits are compared without that. `games`: whole games of self-play as training
-plays them, the untrained network, noise, up to 4 random opening moves.
+plays them, the untrained network, noise, up to 4 random opening moves; "search" and "ours" as before, with the making
+of the replay's rows in both. Our game is the compiled one wherever training would take it.
 
 The process pins itself to one core and counts its own CPU time, whichever thread spends it. A side searches all its
 positions once before anything is timed, so that compilers are done, then for `--seconds` or once in each round; the
@@ -41,8 +42,9 @@ from troupe.protocols import Evaluator, Positions
 from troupe.search.compiled import compiled_game
 from troupe.search.config import SearchConfig
 from troupe.search.search import Search, run
-from troupe.systems.selfplay.chunks import play_chunk
-from troupe.systems.selfplay.config import ActingConfig
+from troupe.systems.selfplay.chunks import Chunk, play_chunk
+from troupe.systems.selfplay.config import ActingConfig, GameConfig
+from troupe.systems.selfplay.players import search_game
 
 BATCH = 64
 SOME = 16  # of them are enough for OpenSpiel, which searches one after the other
@@ -192,6 +194,14 @@ class Metered:
 
         return once
 
+    def chunk(self, play: Callable[[], Chunk]) -> tuple[Chunk, float, tuple[float, float]]:
+        """(what was played, its CPU-seconds, the two shares of them)."""
+        self.inside = self.network = 0.0
+        began = time.process_time()
+        chunk = play()
+        total = time.process_time() - began
+        return chunk, total, (1 - self.inside / total, 1 - self.network / total)
+
     @property
     def share(self) -> tuple[float, float]:
         """The medians over all calls but the first, in which kernels are compiled."""
@@ -284,7 +294,7 @@ def same_visits(counts: Mapping[str, np.ndarray]) -> list[int]:
 
 def network(budget: int, seconds: float, rounds: int) -> None:
     """The default network, per runtime and precision."""
-    net, positions, game = default_network(), random_openings(BATCH), make_batch_game("connect_four")
+    net, positions, game = default_network(), random_openings(BATCH), search_game(GameConfig(name="connect_four"))
     meters: dict[str, Metered] = {}
 
     def ours(name: str, config: SearchConfig, **runtime: Any) -> peers.Arm:
@@ -327,31 +337,36 @@ def agreement(net: PolicyValueNet, positions: peers.Moves, budget: int, visits: 
 
 def games(number: int, rounds: int) -> None:
     """Self-play from random openings, each game to its end, a chunk of `number` games for each rate."""
-    net, game, acting, seeds = default_network(), make_batch_game("connect_four"), ActingConfig(slots=BATCH), count()
-    evaluators = {"cache": NetworkEvaluator(net), "no cache": NetworkEvaluator(net, cache=0)}
-    spent: dict[str, list[tuple[float, float, float]]] = {}
+    net, game = default_network(), search_game(GameConfig(name="connect_four"))
+    acting, seeds = ActingConfig(slots=BATCH), count()
+    meters = {"cache": Metered(NetworkEvaluator(net)), "no cache": Metered(NetworkEvaluator(net, cache=0))}
+    spent: dict[str, list[tuple[float, ...]]] = {}
 
     def once(name: str) -> float:
         simulations, cache = name.removeprefix("Gumbel ").split(", ")
-        evaluator = evaluators[cache]
+        meter, config, seed = meters[cache], SearchConfig(simulations=int(simulations)), (0, next(seeds))
+        evaluator = meter.evaluator
         evaluator.clear()
-        hits, evaluated, began = evaluator.cache_hits, evaluator.evaluated, time.process_time()
-        chunk = play_chunk(game, evaluator, SearchConfig(simulations=simulations), acting, number, (0, next(seeds)))
-        seconds = time.process_time() - began
+        hits, evaluated = evaluator.cache_hits, evaluator.evaluated
+        chunk, seconds, parts = meter.chunk(lambda: play_chunk(game, meter, config, acting, number, seed))
         hits, evaluated = evaluator.cache_hits - hits, evaluator.evaluated - evaluated
         speed = chunk.counts["simulations"] / seconds
-        spent.setdefault(name, []).append((speed, hits / (hits + evaluated), float(chunk.lengths.mean())))
+        spent.setdefault(name, []).append((speed, hits / (hits + evaluated), float(chunk.lengths.mean()), *parts))
         return 3600 * number / seconds
 
-    names = [f"Gumbel {simulations}, {cache}" for simulations in (16, 32) for cache in evaluators]
+    names = [f"Gumbel {simulations}, {cache}" for simulations in (16, 32) for cache in meters]
     once(names[0])  # compiles
     spent.clear()
     rates = in_turns(names, rounds, once)
     means = {name: np.mean(rows, axis=0) for name, rows in spent.items()}
-    lines = {name: f"{speed:14,.0f}{hits:8.1%}{moves:8.1f}" for name, (speed, hits, moves) in means.items()}
-    chosen = evaluators["cache"]
+    lines = {
+        name: f"{speed:14,.0f}{hits:8.1%}{moves:8.1f}{search:8.1%}{ours:8.1%}"
+        for name, (speed, hits, moves, search, ours) in means.items()
+    }
+    chosen = meters["cache"].evaluator
     title = f"games per CPU-hour, {chosen.runtime} {chosen.precision}"
-    table(title, dict.fromkeys(names), rates, [], {"": f"{'simulations/s':>14}{'hits':>8}{'moves':>8}", **lines})
+    head = f"{'simulations/s':>14}{'hits':>8}{'moves':>8}{'search':>8}{'ours':>8}"
+    table(title, dict.fromkeys(names), rates, [], {"": head, **lines})
 
 
 def main() -> None:

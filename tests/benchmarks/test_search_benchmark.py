@@ -50,8 +50,9 @@ def test_the_command_counts_games_and_cache_hits() -> None:
     assert [row[:3] for row in rows] == [
         ["Gumbel", "16,", "cache"], ["Gumbel", "16,", "no"], ["Gumbel", "32,", "cache"], ["Gumbel", "32,", "no"],
     ]  # fmt: skip
-    hits = [float(row[-2].rstrip("%")) for row in rows]
+    hits, search, ours = ([float(row[column].rstrip("%")) for row in rows] for column in (-4, -2, -1))
     assert hits[0] > 0 and hits[1] == 0 and hits[2] > 0 and hits[3] == 0
+    assert all(0 < part < whole < 100 for part, whole in zip(search, ours, strict=True))
 
 
 def test_sides_that_visit_otherwise_end_the_command() -> None:

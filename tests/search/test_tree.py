@@ -3,7 +3,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from troupe.search.tree import CHANCE, DECISION, EMPTY, PENDING, TERMINAL, Tree, allocate, clear, grow, keep_subtree
+from troupe.search.tree import (
+    CHANCE,
+    DECISION,
+    EMPTY,
+    PENDING,
+    TERMINAL,
+    Tree,
+    allocate,
+    clear,
+    flat,
+    grow,
+    keep_subtree,
+)
 
 
 def family() -> Tree:
@@ -77,3 +89,14 @@ def test_nothing_is_kept_of_a_child_that_was_not_expanded(kind: int) -> None:
         assert not len(keep_subtree(tree, 1, edge))
         for name, array in tree._asdict().items():
             np.testing.assert_array_equal(array, getattr(before, name), name)
+
+
+def test_the_flat_tree_is_the_same_memory() -> None:
+    tree = family()
+    for grown in (tree, grow(tree, 12, 3)):
+        seen = flat(grown)
+        for name, array in grown._asdict().items():
+            assert np.shares_memory(array, getattr(seen, name)), name
+        nodes = grown.kind.shape[1]
+        seen.prior[nodes + 6, 1], seen.kind[nodes + 5] = 0.125, CHANCE
+        assert grown.prior[1, 6, 1] == 0.125 and grown.kind[1, 5] == CHANCE

@@ -13,6 +13,7 @@ from troupe.envs.othello import Othello, OthelloBatch
 from troupe.envs.pig import Pig
 from troupe.envs.tictactoe import TicTacToe, TicTacToeBatch
 from troupe.errors import DataError
+from troupe.search import worlds
 from troupe.search.config import SearchConfig
 from troupe.search.search import Search, run
 from troupe.search.worlds import BatchWorld, GamePositions, PythonWorld, is_batch, world_of
@@ -58,6 +59,26 @@ def test_both_worlds_say_the_same(plain: Any, batch: Any) -> None:
         if not len(slots):
             break
     assert worlds[0].symmetries == worlds[1].symmetries
+
+
+@pytest.mark.parametrize("most", [0, 3, 4096])
+def test_masks_are_remembered_only_so_long(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand random steps of Othello, whose lists of legal actions hardly ever come back."""
+    monkeypatch.setattr(worlds, "_REMEMBERED", most)
+    game, generator = Othello(), np.random.default_rng(0)
+    world, slots = grown(game, 40, 2), np.arange(40)
+    zeros = np.zeros(40, np.int64)
+    for _ in range(25):
+        legal = world.legal(slots, zeros)
+        edges = np.array([generator.choice(np.flatnonzero(row)) for row in legal])
+        arrivals = world.step(slots, zeros, edges, zeros + 1)
+        assert not arrivals.done.any()
+        assert [np.flatnonzero(row).tolist() for row in arrivals.legal] == [
+            sorted(game.legal(state)) for state in world.states(slots, zeros + 1)
+        ]
+        for slot in range(40):
+            world.renumber(slot, np.array([1]))
+        assert len(world._masks) == len(world._seen) + 1 <= most + 41
 
 
 def test_candidates_are_named_edges_and_the_width_grows() -> None:

@@ -126,7 +126,9 @@ class CompiledWorld(BatchWorld):
 
 
 class _Loops:
-    """The loops around one game's functions."""
+    """The loops around one game's functions, each compiled when it is first called: one to two seconds for all in each
+    process. numba can keep none of them on disk: they close over compiled functions, and those are named anew in every
+    process. Slices of arrays are avoided; to assign one costs two seconds of compilation."""
 
     def __init__(self, step: Any, legal: Any, encode: Any) -> None:
         try:

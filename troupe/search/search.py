@@ -243,7 +243,7 @@ class Search:
         """Expands the leaves of a wave and adds their values along the paths. `priors` `[n, W]`, `values` `[n]` as an
         `Evaluator` gives them for `wave.positions`. Raises DataError where they are of another shape or not finite."""
         legal = wave.positions.legal
-        priors, values = np.asarray(priors, dtype=np.float64), np.asarray(values, dtype=np.float64)
+        priors, values = np.asarray(priors, np.float64, order="C"), np.asarray(values, np.float64, order="C")
         if priors.shape != legal.shape or values.shape != (len(legal),):
             raise DataError(
                 f"the evaluator gave priors {priors.shape} and values {values.shape} for {legal.shape[0]} positions of "

@@ -23,7 +23,7 @@ __all__ = ["Minimax", "Player", "RandomPlayer", "RowGame", "SearchPlayer", "matc
 def search_game(config: GameConfig, given: Game | BatchGame | None = None) -> Game | BatchGame:
     """The game as a search likes it best: compiled where there is such a version and numba to compile it, or else on
     arrays; `given` in code, or by its name. The numbers are the same. A process that steps the game compiles it first,
-    for a second or so, and needs less time for a search from then on: 2 % with a network of 2 blocks of 64 channels.
+    for a second or so; self-play with a network of 2 blocks of 64 channels then takes 2 to 5 % less time.
 
     Raises ConfigError for a name that nobody knows, and for games that a network of fixed actions cannot play against
     itself.
