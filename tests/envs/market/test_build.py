@@ -59,6 +59,37 @@ def test_what_has_no_file_or_too_little_history_is_left_out_with_a_message(tmp_p
         load_market(config.model_copy(update={"data": DataConfig(files=files, min_bars=1000)}))
 
 
+def test_numbers_that_yaml_reads_as_words_are_numbers_and_other_words_are_not():
+    config = MarketConfig(instruments=("EURUSD",), costs={"EURUSD": {"half_spread": "1e-4"}}, simulation=QUICK)
+    assert load_market(config).instruments[0].half_spread == 1e-4
+    with pytest.raises(ConfigError, match=r"costs\.EURUSD\.half_spread='wide' is no number"):
+        load_market(config.model_copy(update={"costs": {"EURUSD": {"half_spread": "wide"}}}))
+
+
+def test_pairs_that_are_not_traded_convert(tmp_path):
+    """EURGBP earns pounds; the bars of GBPUSD say what they are worth, and nobody trades them."""
+    files = {"EURGBP": written(tmp_path, "EURGBP", 400), "GBPUSD": written(tmp_path, "GBPUSD", 400, seed=1)}
+    market = load_market(MarketConfig(instruments=("EURGBP",), data=DataConfig(files=files)))
+    core = market.between(10, 300).core(market.fitted())
+    pounds = random_bars(1, 400, 1).close[10:300]
+    assert core.instruments == ("EURGBP",) and core.tape.rates == pytest.approx(pounds, rel=1e-6)
+    with pytest.raises(DataError, match="add bars of GBPUSD"):
+        load_market(MarketConfig(instruments=("EURGBP",), data=DataConfig(files={"EURGBP": files["EURGBP"]})))
+    late = {**files, "GBPUSD": written(tmp_path, "GBPUSD", 400, "2020-01-05", seed=1)}
+    with pytest.raises(DataError, match="add bars of GBPUSD"):  # its first price would be the future's
+        load_market(MarketConfig(instruments=("EURGBP",), data=DataConfig(files=late)))
+
+
+def test_daily_bars_among_hourly_ones_are_filled_at_their_closes(tmp_path):
+    days = [f"{np.datetime64('2020-01-01') + k},100,110,100,110" for k in range(16)]
+    (tmp_path / "XAUUSD.csv").write_text("date,open,high,low,close\n" + "\n".join(days) + "\n")
+    files = {"EURUSD": written(tmp_path, "EURUSD", 400), "XAUUSD": str(tmp_path / "XAUUSD.csv")}
+    data = DataConfig(files=files, min_bars=10)
+    market = load_market(MarketConfig(instruments=("EURUSD", "XAUUSD"), data=data))
+    assert "XAUUSD is filled at its closes" in market.messages[-1]
+    assert market.core(market.fitted()).tape.close_only.tolist() == [False, True]
+
+
 def test_bars_may_be_put_together(tmp_path):
     files = {"EURUSD": written(tmp_path, "EURUSD", 2400)}
     market = load_market(

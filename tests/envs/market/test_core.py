@@ -69,9 +69,25 @@ def test_a_series_of_closes_is_filled_at_the_next_close():
     assert state.equity[0] == pytest.approx(CAPITAL + 1000 * 12.1)  # 1,000 units, as they were ordered at 100
 
 
+def test_a_bar_that_opened_before_the_decision_is_filled_at_its_close():
+    """A daily bar among hourly ones: whoever decides at 23:00 has seen the day, and its open lies 23 hours back."""
+    hours = np.arange(1, 73)
+    daily = hours % 24 == 0
+    closes = np.stack([np.full(72, 50.0), np.repeat([100.0, 110.0, 120.0], 24)], axis=1)
+    opens = np.stack([np.full(72, 50.0), np.where(daily, closes[:, 1] - 9, closes[:, 1])], axis=1)
+    traded = np.stack([np.ones(72, dtype=bool), daily], axis=1)
+    core = core_of(bars_of(closes, opens, times=1_400_025_600 + 3600 * hours, traded=traded))
+    assert core.tape.close_only.tolist() == [False, True]
+    _, (outcome,) = run(core, [[0.5, 0.5]], start=46)
+    assert outcome.fills[0].tolist() == [50.0, 110.0] and outcome.gain[0] == 0.0
+    assert not core_of(random_bars(0, 60)).tape.close_only.any()
+    holes = np.random.default_rng(0).random((60, 3)) < 0.7
+    assert not core_of(random_bars(0, 60, traded=holes)).tape.close_only.any()  # holidays are not early opens
+
+
 def test_an_instrument_without_a_bar_is_not_filled():
-    traded = np.array([[True], [False], [True]])
-    core = core_of(bars_of([100, 100, 110.0], [100, 100, 105.0], traded=traded))
+    traded = np.array([[True], [False], [True], [True]])
+    core = core_of(bars_of([100, 100, 110.0, 110.0], [100, 100, 105.0, 110.0], traded=traded))
     state, outcomes = run(core, [[1.0], [1.0]])
     assert outcomes[0].amounts[0, 0] == 0.0 and outcomes[1].fills[0, 0] == 105.0
     assert state.book.units[0, 0] == pytest.approx(1000.0)
@@ -245,6 +261,60 @@ def test_swap_is_paid_for_time():
     assert run(core, [[-1.0]])[0].equity[0] == pytest.approx(CAPITAL * (1 + 0.05 * hour), rel=1e-12)
 
 
+def test_a_weekend_is_financed_by_who_held_over_it():
+    """49 hours lie between two closes of hourly bars: 48 on what was held before the fill at Monday's open, 1 after."""
+    times = 1_400_000_400 + 3600 * np.array([0, 1, 2, 51, 52])
+    known = [plain("A", swap_long=0.1)]
+    core = core_of(bars_of([100.0] * 5, times=times), known, transaction_cost=None)
+    year = 365.25 * 24
+    held, bought, sold = (
+        [o.cost[0] * year / 0.1 for o in run(core, [[a] for a in actions])[1]]
+        for actions in ((1, 1, 1), (0, 0, 1), (1, 1, 0))
+    )
+    assert held == pytest.approx([1, 1, 49], rel=1e-3)
+    assert bought == pytest.approx([0, 0, 1], rel=1e-3)
+    assert sold == pytest.approx([1, 1, 48], rel=1e-3)
+
+
+def test_a_series_of_closes_is_financed_from_its_fill():
+    known = [plain("A", swap_long=0.1)]
+    core = core_of(bars_of([100.0] * 4, close_only=np.array([True])), known, transaction_cost=None)
+    costs = [o.cost[0] * 365.25 * 24 / 0.1 for o in run(core, [[1.0], [1.0], [0.0]])[1]]
+    assert costs == pytest.approx([0, 1, 1], rel=1e-3)
+
+
+def test_nothing_is_closed_by_a_margin_call_where_there_is_no_bar():
+    known = [plain("A", margin=0.5), plain("B", margin=0.5)]
+    traded = np.ones((5, 2), dtype=bool)
+    traded[2, 1] = False
+    closes = np.array([[100, 100], [100, 100], [40, 100], [40, 100], [40, 100.0]])
+    core = core_of(bars_of(closes, traded=traded), known, max_position_size=1.0, margin_call=1.0)
+    state, outcomes = run(core, [[1.0, 1.0], [1.0, 1.0]])
+    assert bool(outcomes[1].fired["margin_call"][0]) and state.book.units[0].tolist() == [0.0, 1000.0]
+
+
+def test_the_forecast_is_of_what_the_orders_lead_to():
+    """An order that is not filled leaves the account above its limit, and the forecast says so."""
+    bars = random_bars(3, 200, 2)
+    traded = np.ones((200, 2), dtype=bool)
+    traded[152, 0] = False
+    rules = {"max_portfolio_var": 0.02, "correlation_window": 50, "max_position_size": 2.0}
+    core = core_of(replace(bars, traded=traded), **rules)
+    _, outcomes = run(core, [[0.3, 0.0], [-0.3, 1.0]], start=150)
+    assert outcomes[0].value_at_risk[0] == pytest.approx(0.02) and outcomes[1].value_at_risk[0] > 0.025
+    _, outcomes = run(core_of(bars, **rules), [[0.3, 0.0], [-0.3, 1.0]], start=150)
+    assert max(o.value_at_risk[0] for o in outcomes) <= 0.02 * (1 + 1e-12)
+
+
+def test_historical_value_at_risk_counts_the_returns_that_there_are():
+    """Ten returns under a window of a hundred: their quantile, and not that of ninety zeros more."""
+    bars = random_bars(3, 400, 1)
+    core = core_of(bars, max_portfolio_var=0.02, correlation_window=100, var_method="historical")
+    returns = bars.close[1:11, 0] / bars.close[:10, 0] - 1
+    found = core.value_at_risk(np.array([[1.0]]), np.array([10]))[0] / np.sqrt(core.tape.periods_per_day)
+    assert found == pytest.approx(-np.quantile(np.repeat(returns, 10), 0.05)) and found > 0.005
+
+
 def test_impact_grows_with_the_square_root_of_the_order():
     known = [plain("A", impact=1.0, daily_value=1e6)]
     core = core_of(random_bars(4, 200, 1), known, transaction_cost=None)
@@ -361,12 +431,21 @@ def test_bad_input_is_one_sentence():
     state = core.begin(np.array([0]))
     with pytest.raises(DataError, match="not finite"):
         core.step(state, np.array([[0.0, np.nan, 0.0]]))
+    with pytest.raises(DataError, match="not finite"):
+        core.step(state, np.array([[0.0, np.inf, 0.0]]))
+    holiday = core_of(replace(bars, traded=np.zeros(bars.close.shape, dtype=bool)))
+    with pytest.raises(DataError, match="not finite"):  # also where no order is made of it
+        holiday.step(state, np.array([[0.0, np.nan, 0.0]]))
     with pytest.raises(DataError, match="shape"):
         core.step(state, np.zeros((1, 2)))
     with pytest.raises(ConfigError, match="daily_value"):
         core_of(bars, [plain("A", impact=1.0), plain("B"), plain("C")])
     with pytest.raises(ConfigError, match="volume"):
         core_of(replace(bars, volume=np.zeros(bars.close.shape)), max_participation=0.1)
+    unknown = bars.volume.copy()
+    unknown[:, 1] = 0.0
+    with pytest.raises(ConfigError, match="the bars of B have none"):
+        core_of(replace(bars, volume=unknown), max_participation=0.1)
     with pytest.raises(DataError, match="warmup_steps"):
         core_of(bars, warmup_steps=80)
     with pytest.raises(ValueError, match="could ever reach"):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.envs.market.samples import core_of, random_bars
+from tests.envs.market.samples import FREE, core_of, plain, random_bars
+from troupe.envs.market.config import MarketRules
+from troupe.envs.market.core import MarketCore
 from troupe.envs.market.rewards import RewardRules
+from troupe.envs.market.tape import make_tape
 from troupe.envs.market.vector import MarketVector
 from troupe.errors import DataError
 
@@ -76,3 +79,36 @@ def test_actions_may_be_translated():
     assert (np.sign(env.state.book.units) == [[1, 1, 1], [-1, -1, -1]]).all()
     with pytest.raises(DataError, match="belong together"):
         MarketVector(core, 2, actions=1)
+
+
+@pytest.mark.parametrize("kind", ["return", "log_return", "mean_variance", "differential_sharpe"])
+def test_tensors_trade_restart_and_resume_the_same(monkeypatch, kind):
+    """The same numbers in torch, without NumPy ever reading a tensor: on another device it could not."""
+    import torch
+
+    rules = MarketRules(**{**FREE, "warmup_steps": 20, "episode_length": 7, "max_leverage": 1.5})
+    tape = make_tape(random_bars(0, 120), [plain(name) for name in "ABC"], rules)
+    reward = RewardRules(kind=kind)
+    ours, theirs = (MarketVector(MarketCore(each, rules), 6, reward) for each in (tape, tape.to_torch()))
+    generators = np.random.default_rng(0), np.random.default_rng(0)
+    actions = np.random.default_rng(1).uniform(-1, 1, (30, 6, 3))
+
+    def refuse(*_, **__):
+        raise TypeError("can't convert a tensor of another device")
+
+    monkeypatch.setattr(torch.Tensor, "__array__", refuse)
+    again = MarketVector(theirs.core, 6, reward)
+    for envs, generator in zip((ours, theirs), generators, strict=True):
+        envs.reset(generator)
+    for step, action in enumerate(actions):
+        found, stepped = ours.step(action), theirs.step(torch.tensor(action))
+        np.testing.assert_allclose(found[1], stepped[1].numpy(), rtol=1e-9, atol=1e-12)
+        ends = found[2] | found[3], stepped[2] | stepped[3]
+        assert ends[0].tolist() == ends[1].tolist()
+        if step == 15:
+            again.load_state_dict(theirs.state_dict())
+            theirs = again
+        for envs, generator, over in zip((ours, theirs), generators, ends, strict=True):
+            envs.reset(generator, over)
+    assert ours.fired == theirs.fired and ours.fired["leverage"] > 0
+    theirs.reset(generators[1], ends[0])  # places may be named by NumPy, too

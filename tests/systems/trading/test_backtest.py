@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.envs.market.samples import bars_of, core_of, random_bars
 from troupe.errors import DataError
 from troupe.systems.trading.assessment import assess
-from troupe.systems.trading.backtest import backtest
+from troupe.systems.trading.backtest import Track, backtest
 from troupe.systems.trading.baselines import (
     BASELINES,
     BuyAndHold,
@@ -53,6 +55,15 @@ def test_a_ruined_account_stays_in_cash():
     assert track.ruined.tolist() == [True] and track.returns[0, 2:].tolist() == [0.0, 0.0]
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_account_without_any_equity_is_over():
+    """Twice the equity long, and the price halves: nothing is left to divide by."""
+    core = core_of(bars_of([100, 100, 50, 70, 70.0]), max_position_size=2.0, ruin=0.0)
+    track = backtest(core, equal_weight, 0, 4)
+    assert track.returns[0].tolist() == [0.0, -1.0, 0.0, 0.0] and track.ruined.tolist() == [True]
+    assert track.weights[0, :, 0].tolist() == [2.0, 0.0, 0.0, 0.0] and track.turnover[0, 2:].tolist() == [0.0, 0.0]
+
+
 def test_stretches_must_lie_on_one_path():
     core = core_of([random_bars(0, 50), random_bars(1, 50)])
     with pytest.raises(DataError, match="different paths"):
@@ -81,6 +92,17 @@ def test_buy_and_hold_trades_once():
     assert track.equity[0, -1] == pytest.approx(expected, rel=1e-9)
     trimmed = backtest(core_of(bars_of([100, 100, 150, 150.0]), max_position_size=0.5), BuyAndHold(), 0, 3)
     assert trimmed.turnover[0, 1] == 0.0 and trimmed.turnover[0, 2] > 0.05
+
+
+def test_buy_and_hold_buys_what_had_no_bar_at_first_and_keeps_out_of_what_was_stopped():
+    traded = np.ones((60, 2), dtype=bool)
+    traded[1, 1] = False
+    core = core_of(random_bars(2, 60, 2, traded=traded), max_position_size=0.4)
+    units = backtest(core, BuyAndHold(), 0, 50).units[0]
+    assert (units[0] > 0).tolist() == [True, False] and (units[1] > 0).all()
+    closes = np.array([[100, 100], [100, 100], [90, 100], [90, 100], [90, 100.0]])
+    stopped = core_of(bars_of(closes), max_position_size=0.4, stop_loss_pct=0.05)
+    assert (backtest(stopped, BuyAndHold(), 0, 4).units[0, -1] > 0).tolist() == [False, True]
 
 
 def test_inverse_volatility_and_risk_parity():
@@ -123,6 +145,48 @@ def test_round_trips_end_where_positions_close_or_turn():
         ("short", 2, 3),
         ("long", 3, 5),
     ]
+
+
+def test_a_position_that_is_stopped_out_in_its_first_bar_is_a_trip():
+    """Two buys at the open, each stopped out at 2 % in the same bar: two losses, and not none."""
+    low = np.array([100, 100, 97, 97, 100.0])[:, None]
+    core = core_of(bars_of([100, 100, 99, 99, 99.0], [100, 100, 100, 100, 99.0], low=low), stop_loss_pct=0.02)
+    track = backtest(core, scripted([[0.0], [1.0], [1.0], [0.0]]), 0, 4)
+    trips = round_trips(track, 0)
+    assert [(trip.side, trip.opened, trip.closed) for trip in trips] == [("long", 1, 1), ("long", 2, 2)]
+    assert [trip.profit for trip in trips] == pytest.approx([-2000.0, -1979.80], abs=0.01)
+    assert assess("stopped", _longer(track), np.random.default_rng(0)).metrics["win rate"].mean == 0.0
+
+
+def _longer(track: Track) -> Track:
+    """With a quiet stretch behind it, so that there are bars enough to assess."""
+    core = core_of(bars_of([99.0] * 30, times=int(track.times[-1]) + 3600 * np.arange(30)))
+    return track + replace(backtest(core, cash, 0, 25), fired={name: np.zeros((1, 25), bool) for name in track.fired})
+
+
+def test_the_mean_over_seeds_is_not_that_of_the_survivors():
+    core = core_of(random_bars(5, 200, 1))
+    track = backtest(core, equal_weight, 60, 160, accounts=3)
+    found = assess("all", track, np.random.default_rng(0))
+    assert found.metrics["sharpe"].n == 3
+    returns = track.returns.copy()
+    returns[1, 50] = -1.0
+    lost = assess("one lost everything", replace(track, returns=returns), np.random.default_rng(0))
+    assert "sharpe" not in lost.metrics and "sortino" not in lost.metrics
+    assert lost.metrics["annual return"].n == 3 and not lost.edge.significant
+    single = replace(backtest(core, equal_weight, 60, 160), returns=returns[1:2])
+    assert "sharpe" not in assess("alone", single, np.random.default_rng(0)).metrics
+
+
+def test_seeds_that_trade_alike_are_no_more_evidence_against_a_forecast():
+    """One right forecast in five copies: five times the days would reject it."""
+    core = core_of(random_bars(6, 1500, 1), max_portfolio_var=0.03, max_position_size=1.0, correlation_window=50)
+    track = backtest(core, equal_weight, 60, 1460)
+    five = track
+    for _ in range(4):
+        five = five.beside(track)
+    alone, together = (assess("x", each, np.random.default_rng(0)).kupiec for each in (track, five))
+    assert alone is not None and together == pytest.approx(min(1.0, 2 * alone))
 
 
 def test_cash_has_no_edge_and_no_trades():

@@ -92,6 +92,47 @@ def test_policies_learn_from_nothing_behind_their_fold(tmp_path):
     assert hashes[0][0] == hashes[1][0] and hashes[0][1] != hashes[1][1]
 
 
+def test_the_sweep_multiplies_the_costs_that_the_rules_name(tmp_path):
+    """With cost_scale 3 the policies are charged three times as much, and so is everybody they are compared with."""
+    market = {**SMALL["market"], "rules": {**SMALL["market"]["rules"], "cost_scale": 3.0}}
+    result = evaluation(tmp_path / "run", market=market).run()
+    for track in (result.tracks[LEARNED], result.tracks["random, same turnover"]):
+        assert track.cost.sum() == pytest.approx(3 * 0.003 * track.turnover.sum(), rel=0.01)
+
+
+def given(bars, features=("instruments",), **changes):
+    config = load(WalkForwardConfig, preset=SMALL).config
+    settings = config.market.model_copy(update={"instruments": ("A",), "features": features})
+    return market_of([replace(bars, **changes)], [Instrument("A", "equity", "USD", "A")], settings)
+
+
+def test_what_is_observed_is_part_of_a_trial(tmp_path):
+    """The same bars with another extra column, which no key of the config shows."""
+    bars = random_bars(0, 300, 1)
+    for name, count in (("a", 1), ("b", 1), ("c", 2)):
+        extra = np.random.default_rng(name == "c").normal(size=(300, 1))
+        market = given(bars, ("instruments", "extra"), extra=extra, extra_names=("mood",))
+        config = load(
+            WalkForwardConfig, preset={**SMALL, "trainer": {**SMALL["trainer"], "total_timesteps": 256}}
+        ).config
+        config = config.model_copy(
+            update={"trainer": config.trainer.model_copy(update={"default_local_dir": str(tmp_path / name)})}
+        )
+        assert WalkForward(config, market=market).run().trials == count
+
+
+def test_policies_of_other_bars_do_not_trade_these(tmp_path):
+    config = load(WalkForwardConfig, preset={**SMALL, "trainer": {**SMALL["trainer"], "total_timesteps": 256}}).config
+    config = config.model_copy(
+        update={"trainer": config.trainer.model_copy(update={"default_local_dir": str(tmp_path / "run")})}
+    )
+    bars = random_bars(0, 300, 1)
+    WalkForward(config, market=given(bars)).run()
+    WalkForward(config, market=given(bars)).run()
+    with pytest.raises(StorageError, match="another market"):
+        WalkForward(config, market=given(random_bars(1, 300, 1))).run()
+
+
 def _hash(folder: Path) -> str:
     return parameter_hash(CheckpointStore(folder).load("latest").tensors["net"])
 
@@ -106,6 +147,10 @@ def _hash(folder: Path) -> str:
         ({"folds": {"count": 5000}}, "do not fit"),
         ({"ppo": {"n_steps": 10, "batch_size": 128}}, "no multiple"),
         ({"trainer": {"cost_sweep": [2.0]}}, "cost_sweep"),
+        ({"trainer": {"cost_sweep": [1.0, float("nan")]}}, "cost_sweep"),
+        ({"trainer": {"cost_sweep": [1.0, float("inf")]}}, "cost_sweep"),
+        ({"trainer": {"cost_sweep": [1.0, 1.0]}}, "cost_sweep"),
+        ({"folds": {"count": 2, "first": 0.99}}, "14 bars out of sample are too few"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_said_before_anything_is_learned(tmp_path, change, what):

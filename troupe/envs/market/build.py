@@ -17,12 +17,12 @@ from troupe.envs.market.bars import Bars
 from troupe.envs.market.config import MarketConfig, MarketRules
 from troupe.envs.market.core import MarketCore, idle_limits
 from troupe.envs.market.features import FEATURES, Normaliser, instrument_features, market_feature_names, market_features
-from troupe.envs.market.instruments import INSTRUMENTS, Instrument, instrument
-from troupe.envs.market.loading import BarFormat, load_bars
+from troupe.envs.market.instruments import INSTRUMENTS, Instrument, conversion_rates, instrument
+from troupe.envs.market.loading import BarFormat, ExtraSeries, load_bars
 from troupe.envs.market.planted import PlantedMarket, null_market, planted_market
 from troupe.envs.market.resampling import resample
 from troupe.envs.market.simulator import scenario, simulate
-from troupe.envs.market.tape import make_tape
+from troupe.envs.market.tape import early_opens, make_tape
 from troupe.errors import ConfigError, did_you_mean
 
 __all__ = ["Market", "load_market", "market_of", "observation_table"]
@@ -41,18 +41,21 @@ class Market:
     observations: tuple[np.ndarray, ...]  # float64 [T, F] per path, before normalisation
     names: tuple[str, ...]  # of their columns
     messages: tuple[str, ...] = ()
+    rates: tuple[np.ndarray, ...] | None = None  # `[T, M]` per path, where pairs that are not traded convert
 
     def core(self, normaliser: Normaliser, **changes: object) -> MarketCore:
         """The core over all paths, with observations on the scale of `normaliser`; `changes` to the rules."""
         rules = MarketRules.model_validate({**self.rules.model_dump(), **changes}) if changes else self.rules
         seen = [normaliser(table) for table in self.observations]
-        return MarketCore(make_tape(self.bars, self.instruments, rules, seen, account=self.account), rules)
+        tape = make_tape(self.bars, self.instruments, rules, seen, account=self.account, rates=self.rates)
+        return MarketCore(tape, rules)
 
     def between(self, start: int, stop: int) -> Market:
         """The rows `start` to `stop` of every path. Observations stay what they were: they know what came before."""
         return replace(
             self, bars=tuple(bars.between(start, stop) for bars in self.bars),
             observations=tuple(table[start:stop] for table in self.observations),
+            rates=None if self.rates is None else tuple(rates[start:stop] for rates in self.rates),
         )  # fmt: skip
 
     def fitted(self, stop: int | None = None) -> Normaliser:
@@ -68,9 +71,17 @@ def load_market(config: MarketConfig) -> Market:
     unknown = [name for name in config.instruments if name not in config.data.files]
     data = config.data
     form = BarFormat(
-        stamp=data.stamp, zone=data.zone, day_close=data.day_close, on_error=data.on_error, max_gap=data.max_gap
-    )
-    bars = load_bars(dict(data.files), form, clock=data.clock, extra=dict(data.extra) or None)
+        stamp=data.stamp, zone=data.zone, day_close=data.day_close, on_error=data.on_error, max_gap=data.max_gap,
+        header=data.header, seconds=data.seconds,
+    )  # fmt: skip
+    extra = {
+        column: ExtraSeries(
+            path, lag=data.extra_lag, before=data.extra_before, zone=data.zone, day_close=data.day_close,
+            on_error=data.on_error,
+        )
+        for column, path in data.extra.items()
+    }  # fmt: skip
+    bars = load_bars(dict(data.files), form, clock=data.clock, extra=extra or None)
     if data.resample is not None:
         bars = resample(bars, data.resample, zone=data.zone, day_close=data.day_close)
     rules = config.rules
@@ -79,27 +90,32 @@ def load_market(config: MarketConfig) -> Market:
         bars, wanted, min_bars=data.min_bars, episode_length=rules.episode_length, warmup=rules.warmup_steps
     )
     messages = [f"{name} is left out: data.files has no file of it" for name in unknown] + list(universe.messages)
-    for message in messages:
-        log.warning(message)
+    for line in messages:
+        log.warning(line)
     kept = universe.bars.instruments
     config = config.model_copy(
         update={"rules": rules.model_copy(update={"episode_length": universe.episode_length}), "instruments": kept}
     )
     chosen = [each for each in known if each.name in kept]
     chosen.sort(key=lambda each: kept.index(each.name))
-    return replace(market_of([universe.bars], chosen, config), messages=tuple(messages))
+    market = market_of([universe.bars], chosen, config)
+    rates = _rates(bars, universe.bars, chosen, config.account)
+    return replace(market, messages=(*messages, *market.messages), rates=(rates,))
 
 
 def market_of(bars: Sequence[Bars], instruments: Sequence[Instrument], config: MarketConfig) -> Market:
     """A market of bars that are already there."""
     tables = [observation_table(path, config.features, config.rules.correlation_window) for path in bars]
     rules = config.rules
-    market = Market(
-        tuple(bars), tuple(instruments), rules, config.account, tuple(table for table, _ in tables), tables[0][1]
-    )
-    for line in idle_limits(market.instruments, rules):
+    late = np.logical_or.reduce([early_opens(path) & ~path.close_only for path in bars])
+    messages = [
+        f"{each.name} is filled at its closes: its bars open before others close, and decisions lie between"
+        for each, is_late in zip(instruments, late, strict=True) if is_late
+    ]  # fmt: skip
+    for line in [*messages, *idle_limits(instruments, rules)]:
         log.warning(line)
-    return market
+    seen = tuple(table for table, _ in tables)
+    return Market(tuple(bars), tuple(instruments), rules, config.account, seen, tables[0][1], tuple(messages))
 
 
 def observation_table(bars: Bars, wanted: Sequence[str], window: int) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -129,6 +145,15 @@ def observation_table(bars: Bars, wanted: Sequence[str], window: int) -> tuple[n
     return np.concatenate(columns, axis=1), tuple(names)
 
 
+def _rates(loaded: Bars, kept: Bars, instruments: Sequence[Instrument], account: str) -> np.ndarray:
+    """Conversion rates at the rows that were `kept`, from all that was loaded: pairs that are not traded, too, where
+    they have begun by then."""
+    rows = np.searchsorted(loaded.times, kept.times)
+    begun = np.logical_or.reduce(loaded.traded[: rows[0] + 1])
+    pairs = [name for name, has in zip(loaded.instruments, begun, strict=True) if has or name in kept.instruments]
+    return conversion_rates(loaded.of(pairs), instruments, account)[rows]
+
+
 def _instruments(config: MarketConfig) -> list[Instrument]:
     if not config.instruments or len(set(config.instruments)) < len(config.instruments):
         raise ConfigError("instruments must name one or more different ones")
@@ -138,11 +163,21 @@ def _instruments(config: MarketConfig) -> list[Instrument]:
     is_planted = not config.data.files and config.simulation.scenario in ("planted", "null")
     found = []
     for name in config.instruments:
-        changes: dict[str, object] = dict(config.costs.get(name, {}))
+        changes: dict[str, object] = {key: _cost(name, key, value) for key, value in config.costs.get(name, {}).items()}
         if is_planted and name not in INSTRUMENTS:
             changes = {"sector": "planted", "quote": config.account, "half_spread": PlantedMarket().cost, **changes}
         found.append(instrument(name, **changes))
     return found
+
+
+def _cost(name: str, key: str, value: float | str) -> float | str:
+    """A field of an instrument; YAML reads 1e-4 as a word."""
+    if key in ("sector", "quote", "base"):
+        return str(value)
+    try:
+        return float(value)
+    except ValueError:
+        raise ConfigError(f"costs.{name}.{key}={value!r} is no number; write one such as 0.0001") from None
 
 
 def _simulated(config: MarketConfig, known: Sequence[Instrument]) -> list[Bars]:

@@ -103,12 +103,20 @@ class DataConfig(Frozen):
     """Instrument -> CSV or Parquet file, as `troupe.envs.market.loading.load_bars` reads it."""
     extra: dict[str, str] = Field(default_factory=dict)
     """Column -> file of a macro or alternative series."""
+    extra_lag: float = Field(0.0, ge=0)
+    """Seconds after their stamps at which those values were published."""
+    extra_before: float | None = None
+    """What bars before the first of those values show; null makes them an error."""
     zone: str = "UTC"
     """Time zone of stamps without one."""
     stamp: Literal["open", "close"] = "open"
     """What an intraday stamp stands for."""
     day_close: str = "24:00"
     """When a daily bar is known."""
+    header: tuple[str, ...] | None = None
+    """Names of the columns of files that have no line of names."""
+    seconds: int | None = Field(None, gt=0)
+    """How long a bar lasts; null takes the median distance of two stamps."""
     on_error: Literal["raise", "drop"] = "raise"
     """Bad rows are an error, or dropped and counted."""
     max_gap: float | None = Field(None, gt=0)
@@ -174,6 +182,11 @@ def sources_read_when(prefix: str) -> tuple[ReadWhen, ...]:
             tuple(key(f"data.{name}") for name in DataConfig.model_fields if name != "files"),
             lambda config: bool(market(config).data.files),
             f"is for {key('data.files')}; write the files, or leave it out",
+        ),
+        ReadWhen(
+            (key("data.extra_lag"), key("data.extra_before")),
+            lambda config: bool(market(config).data.extra) or not market(config).data.files,
+            f"is for {key('data.extra')}; write a file there, too, or leave it out",
         ),
         ReadWhen(
             (key("simulation"),),

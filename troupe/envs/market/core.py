@@ -6,7 +6,8 @@
 
 One bar, in this order: the action asks for weights, the limits shrink them (at prices of bar t), the difference to what
 is held becomes orders, these are filled at the open of bar t + 1 (close-only series: at its close; no fill where an
-instrument has no bar), stop losses act within the bar, swap is paid, and everything is marked at the close of t + 1.
+instrument has no bar), stop losses act within the bar, swap is paid (up to the fill on what was held before, from there
+on what is held after), and everything is marked at the close of t + 1.
 
 The same code runs on NumPy arrays and on torch tensors, on any device (`Tape.to_torch`); nothing is drawn at random.
 """
@@ -53,7 +54,7 @@ class Outcome(NamedTuple):
     gain: Any  # float64 [N]: simple return of the equity, after costs
     cost: Any  # float64 [N]: costs and swap, as a share of the equity before
     turnover: Any  # float64 [N]: traded value, as a share of the equity before
-    value_at_risk: Any  # float64 [N]: forecast for one day of the weights asked for; 0 without that limit
+    value_at_risk: Any  # float64 [N]: forecast for one day of the weights that the orders lead to; 0 without that limit
     amounts: Any  # float64 [N, M]: units that were traded at the fill, stop losses not included
     fills: Any  # float64 [N, M]: at these prices
     profit: Any | None  # float64 [N, M]: by instrument, after its costs; what the equity gained. None unless asked for
@@ -95,6 +96,7 @@ class MarketCore:
         self._limit = 1.0 if rules.max_portfolio_var is None else rules.max_portfolio_var
         self._horizon = float(np.sqrt(tape.periods_per_day))
         self._factor = NormalDist().inv_cdf(rules.var_confidence) * self._horizon
+        self._all_filled = tape.all_traded and rules.max_participation is None
         self._draws = self._drawn(draws) if rules.var_method == "monte_carlo" else None
 
     def _on_device(self, array: np.ndarray) -> Any:
@@ -174,6 +176,8 @@ class MarketCore:
         xp, rules, tape = self.xp, self.rules, self.tape
         if actions.shape != state.book.units.shape:
             raise DataError(f"actions have shape {tuple(actions.shape)}, not {tuple(state.book.units.shape)}")
+        if not bool(xp.all(xp.isfinite(actions))):
+            raise DataError("an action is not finite; look at the policy that chose it")
         wanted = xp.astype(actions, xp.float64, copy=False).clip(-1.0, 1.0) * rules.max_position_size
         row, now = state.row, state.row + 1
         last = self._take(self._last, row)
@@ -183,6 +187,9 @@ class MarketCore:
 
         prices, rates = self._take(tape.close, row), self._rates(row)
         amounts = self._orders(state, wanted, prices, rates, now)
+        if rules.max_portfolio_var is not None and not self._all_filled:
+            reached = self._weights(state.book.units + amounts, prices, rates, state.equity)
+            forecast = self.value_at_risk(reached, row)
         closes, rates_now = self._take(tape.close, now), self._rates(now)
         fills = self._fills(now, closes)
         charges, value = self._trading_cost(amounts, fills, rates_now, row)
@@ -194,17 +201,17 @@ class MarketCore:
             fired["stop_loss"] = xp.any(hit, axis=1)
             book, entry, charges, value = self._closed(book, entry, hit, stops, rates_now, row, charges, value)
         if self._has_swap:
-            swap = self._swap(book, closes, rates_now, now)
+            swap = self._swap(state.book.units, book.units, closes, rates_now, now)
             book, charges = book._replace(cash=book.cash - swap @ self._ones), charges + swap
         if rules.margin_call is not None:
-            called = self._called(book, closes, rates_now)
+            called = self._called(book, closes, rates_now, now)
             fired["margin_call"] = xp.any(called, axis=1)
             book, entry, charges, value = self._closed(book, entry, called, closes, rates_now, row, charges, value)
         profit = self._profit(state, prices, rates, book, closes, rates_now) - charges if detail else None
         book = ledger.settled(xp, book, rates_now, self._ones)
         equity = ledger.equity(book, closes, rates_now, self._ones)
         if not bool(xp.all(xp.isfinite(equity))):
-            raise DataError("an action is not finite; look at the policy that chose it")
+            raise DataError("an account's equity is not finite: its positions are too large for the prices")
         following = self._following(state, now, book, entry, equity)
         outcome = Outcome(
             equity / state.equity - 1.0, charges @ self._ones / state.equity, value @ self._ones / state.equity,
@@ -241,7 +248,8 @@ class MarketCore:
         if method == "historical":
             window = xp.arange(self.rules.correlation_window, device=row.device)
             assert tape.returns is not None
-            past = xp.maximum(row[:, None] - window[None, :], self._first[row][:, None])
+            there = (row - self._first[row]).clip(1)[:, None]  # a short history counts more than once
+            past = row[:, None] - window[None, :] % there
             outcomes = (tape.returns[past] @ weights[:, :, None])[:, :, 0]
             return risk.draws_var(xp, outcomes, self.rules.var_confidence, self._horizon)
         covariance = self._take(tape.covariance, row)
@@ -300,12 +308,14 @@ class MarketCore:
             hit = hit & self._take(tape.traded, now)
         return hit, price
 
-    def _called(self, book: Book, closes: Any, rates: Any) -> Any:
-        """Positions of accounts with a margin call, bool `[N, M]`; they are closed at the bar's close."""
+    def _called(self, book: Book, closes: Any, rates: Any, now: Any) -> Any:
+        """Positions of accounts with a margin call, bool `[N, M]`; they are closed at the bar's close, those without a
+        bar at their next one."""
         value = self.xp.abs(book.units) * closes
         needed = (value if rates is None else value * rates) @ self._margin
         equity = ledger.equity(book, closes, rates, self._ones)
-        return (equity < self.rules.margin_call * needed)[:, None] & (book.units != 0)
+        called = (equity < self.rules.margin_call * needed)[:, None] & (book.units != 0)
+        return called if self.tape.all_traded else called & self._take(self.tape.traded, now)
 
     def _closed(
         self, book: Book, entry: Any, which: Any, prices: Any, rates: Any, row: Any, charges: Any, value: Any
@@ -316,12 +326,19 @@ class MarketCore:
         book = ledger.traded(book, amounts, prices, extra @ self._ones)
         return book, self.xp.where(which, 0.0, entry), charges + extra, value + more
 
-    def _swap(self, book: Book, prices: Any, rates: Any, now: Any) -> Any:
-        """Financing of the bar `[N, M]`."""
-        value = self.xp.abs(book.units) * prices
-        value = value if rates is None else value * rates
-        share = self.xp.where(book.units > 0, self._swap_long, self._swap_short)
-        return value * share * self._take(self.tape.years, now)[:, None]
+    def _swap(self, before: Any, after: Any, prices: Any, rates: Any, now: Any) -> Any:
+        """Financing of the time since the bar before `[N, M]`: on the units `before` the fill for the time up to it, a
+        weekend perhaps, on those `after` it for the rest."""
+        tape, value = self.tape, prices if rates is None else prices * rates
+        years = self._take(tape.years, now)[:, None]
+        if not tape.any_gap:
+            return value * self._financed(after) * years
+        gap = self._take(tape.gap, now)[:, None]
+        gap = self.xp.where(tape.close_only, years, gap) if tape.any_close_only else gap
+        return value * (self._financed(before) * gap + self._financed(after) * (years - gap))
+
+    def _financed(self, units: Any) -> Any:
+        return self.xp.abs(units) * self.xp.where(units > 0, self._swap_long, self._swap_short)
 
     def _profit(self, state: MarketState, prices: Any, rates: Any, book: Book, closes: Any, rates_now: Any) -> Any:
         """What each instrument's position gained in the bar `[N, M]`, before costs."""
@@ -365,9 +382,11 @@ def _check(tape: Tape, rules: MarketRules) -> None:
     ):
         if held and getattr(tape, name) is None:
             raise ConfigError(f"the tape was made without {name}, which {key} needs; make it with the same rules")
-    if rules.max_participation is not None and not bool((tape.volume > 0).any()):
-        raise ConfigError("max_participation limits orders by volume, and the bars have none; leave it out")
-    for instrument in tape.instruments:
+    for place, instrument in enumerate(tape.instruments):
+        if rules.max_participation is not None and not bool((tape.volume[:, place] > 0).any()):
+            raise ConfigError(
+                f"max_participation limits orders by volume, and the bars of {instrument.name} have none; leave it out"
+            )
         if instrument.impact and not instrument.daily_value:
             raise ConfigError(f"{instrument.name}: impact needs daily_value, the value traded per day")
 

@@ -18,7 +18,7 @@ from troupe.envs.market.features import rolling_correlation, rolling_covariance,
 from troupe.envs.market.instruments import Instrument, conversion_rates
 from troupe.errors import DataError
 
-__all__ = ["Tape", "make_tape"]
+__all__ = ["Tape", "early_opens", "make_tape"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +35,10 @@ class Tape:
     close: Any
     volume: Any
     traded: Any  # bool [R, M]
-    close_only: Any  # bool [M]
+    close_only: Any  # bool [M]: filled at closes, for want of opens or because they lie before decisions
     rates: Any | None  # float64 [R, M]: account currency per quote unit; None: all quotes are the account's
     years: Any  # float64 [R]: time since the bar before, 0 on a path's first
+    gap: Any  # float64 [R]: the part of it before the bar's open, as a weekend's
     new_day: Any  # bool [R]: the first bar of a day
     features: Any  # float32 [R, F]: observations of the market
     returns: Any | None  # float64 [R, M]: simple returns, 0 on a path's first bar, for historical VaR
@@ -48,6 +49,7 @@ class Tape:
     last: np.ndarray  # int64 [P]: their last rows
     all_traded: bool
     any_close_only: bool
+    any_gap: bool  # or a series that is filled at closes: then financing depends on what was held before the fill
 
     def __len__(self) -> int:
         return len(self.times)
@@ -75,8 +77,10 @@ def make_tape(
     features: np.ndarray | Sequence[np.ndarray] | None = None,
     *,
     account: str = "USD",
+    rates: Sequence[np.ndarray] | None = None,
 ) -> Tape:
-    """One path per `Bars`. `features`: `[T, F]` per path, as the agent is to see them.
+    """One path per `Bars`. `features`: `[T, F]` per path, as the agent is to see them; `rates`: `[T, M]` per path, as
+    `conversion_rates` finds them in the bars themselves unless given.
 
     Raises DataError where paths differ in their instruments or are too short for the rules.
     """
@@ -91,7 +95,10 @@ def make_tape(
                 f"a path has {len(path)} bars; warmup_steps={rules.warmup_steps} and one step need "
                 f"{rules.warmup_steps + 2}"
             )
-    rates = [conversion_rates(path, instruments, account) for path in paths]
+    if rates is None:
+        rates = [conversion_rates(path, instruments, account) for path in paths]
+    at_close = np.any([path.close_only | early_opens(path) for path in paths], axis=0)
+    gaps = [_gaps(path.times) for path in paths]
     lengths = np.array([len(path) for path in paths])
     window = rules.correlation_window
     needs_var = rules.max_portfolio_var is not None
@@ -112,9 +119,10 @@ def make_tape(
         close=joined(lambda path: path.close),
         volume=joined(lambda path: path.volume),
         traded=joined(lambda path: path.traded),
-        close_only=paths[0].close_only.copy(),
+        close_only=at_close,
         rates=None if all((rate == 1).all() for rate in rates) else np.concatenate(rates),
         years=joined(lambda path: np.diff(path.times, prepend=path.times[0]) / SECONDS_PER_YEAR),
+        gap=np.concatenate(gaps),
         new_day=joined(lambda path: np.diff((path.times - 1) // 86_400, prepend=-1) > 0),
         features=_features(seen, lengths),
         returns=joined(lambda path: simple_returns(path.close))
@@ -132,8 +140,29 @@ def make_tape(
         first=np.cumsum(lengths) - lengths,
         last=np.cumsum(lengths) - 1,
         all_traded=all(path.traded.all() for path in paths),
-        any_close_only=bool(paths[0].close_only.any()),
+        any_close_only=bool(at_close.any()),
+        any_gap=bool(at_close.any()) or any(bool(gap.any()) for gap in gaps),
     )
+
+
+def early_opens(bars: Bars) -> np.ndarray:
+    """Instruments, bool `[M]`, with bars that opened before the clock's time before: a daily bar among hourly ones, or
+    sessions of several places. Whoever decided at that time had seen later prices than this open, so that orders can
+    only be filled at the close."""
+    early = np.zeros(len(bars.instruments), dtype=bool)
+    for column in range(len(early)):
+        rows = np.flatnonzero(bars.traded[:, column])
+        if len(rows) > 1:
+            length = np.diff(bars.times[rows]).min()
+            rows = rows[rows > 0]
+            early[column] = bool((bars.times[rows] - length < bars.times[rows - 1]).any())
+    return early
+
+
+def _gaps(times: np.ndarray) -> np.ndarray:
+    """Years from the close before to each bar's open `[T]`: what a step of the clock has beyond the shortest so far."""
+    steps = np.diff(times)
+    return np.concatenate([[0.0], steps - np.minimum.accumulate(steps)]) / SECONDS_PER_YEAR
 
 
 def _features(given: Sequence[np.ndarray] | None, lengths: np.ndarray) -> np.ndarray:

@@ -80,7 +80,7 @@ class MarketVector:
     def reset(self, generator: np.random.Generator, where: Any | None = None) -> Any:
         """Begins episodes at random bars in all places, or in those of `where` bool `[N]`; observations of all."""
         core = self.core
-        places = np.arange(self.num_envs) if where is None else np.flatnonzero(np.asarray(where))
+        places = np.arange(self.num_envs) if where is None else np.flatnonzero(_numpy(where))
         rows = np.full(self.num_envs, self.starts[0])
         rows[places] = self.starts[generator.integers(0, len(self.starts), len(places))]
         fresh = core.begin(rows)
@@ -88,6 +88,7 @@ class MarketVector:
         if where is None or self._state is None or self._moments is None:
             self._state, self._moments = fresh, moments
         else:
+            where = core.xp.asarray(where, device=core.tape.close.device)
             self._state = core.merge(self._state, where, fresh)
             pairs = zip(moments, self._moments, strict=True)
             self._moments = RewardState(*(core.xp.where(where, new, old) for new, old in pairs))
@@ -126,17 +127,22 @@ class MarketVector:
     def load_state_dict(self, stored: Mapping[str, Any]) -> Any:
         """Continues from a stored state; its observations. Raises DataError where it is of another market."""
         xp, place = self.core.xp, self.core.tape.close.device
-        rows = np.asarray(stored["rest"]["row"])
+        rows = _numpy(stored["rest"]["row"])
         if len(rows) != self.num_envs or rows.max(initial=0) >= len(self.core.tape):
             raise DataError("the stored market state is of other bars or of another number of environments")
 
         def arrays(values: Mapping[str, Any]) -> dict[str, Any]:
-            return {name: xp.asarray(np.asarray(value), device=place) for name, value in values.items()}
+            return {name: xp.asarray(_numpy(value), device=place) for name, value in values.items()}
 
         self._state = MarketState(book=Book(**arrays(stored["book"])), **arrays(stored["rest"]))
         self._moments = RewardState(**arrays(stored["moments"]))
         self.fired, self.steps = dict(stored["fired"]), int(stored["steps"])
         return self.core.observe(self._state)
+
+
+def _numpy(array: Any) -> np.ndarray:
+    """Wherever it lies."""
+    return array.cpu().numpy() if hasattr(array, "cpu") else np.asarray(array)
 
 
 def _typical_square(core: MarketCore) -> float:
@@ -145,7 +151,7 @@ def _typical_square(core: MarketCore) -> float:
     tape, squares = core.tape, []
     for first, last in zip(tape.first, tape.last, strict=True):
         stop = min(last + 1, first + max(50, core.rules.warmup_steps))
-        closes = np.asarray(tape.close[first:stop])
+        closes = _numpy(tape.close[first:stop])
         returns = (closes[1:] / closes[:-1] - 1.0).mean(1) * core.rules.max_position_size
         squares.append(float((returns**2).mean()))
     return max(float(np.mean(squares)), 1e-12)
