@@ -256,6 +256,7 @@ def _facts(market: Mapping[str, Any], record: Mapping[str, Any]) -> list[tuple[s
 
 _LABELS = {
     "sharpe": "Sharpe ratio",
+    "sharpe of the team": "Sharpe ratio of all seeds together",
     "sortino": "Sortino ratio",
     "calmar": "Calmar ratio",
     "trades": "Round trips",

@@ -52,7 +52,7 @@ class MarketRules(Frozen):
     transaction_cost: float | None = Field(None, ge=0, lt=1)
     """Relative cost of every trade in place of each instrument's spread and commission (never both)."""
     cost_scale: float = Field(1.0, ge=0)
-    """Factor on all costs, for cost sweeps."""
+    """Factor on all costs, for cost sweeps; swap that is received is none."""
     max_participation: float | None = Field(None, gt=0, le=1)
     """An order is filled up to this share of the bar's volume; null fills all. Needs volumes in units."""
 

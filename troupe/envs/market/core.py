@@ -58,6 +58,7 @@ class Outcome(NamedTuple):
     amounts: Any  # float64 [N, M]: units that were traded at the fill, stop losses not included
     fills: Any  # float64 [N, M]: at these prices
     profit: Any | None  # float64 [N, M]: by instrument, after its costs; what the equity gained. None unless asked for
+    charges: Any | None  # float64 [N, M]: those costs, swap included. None unless asked for
     fired: dict[str, Any]  # limit -> bool [N]
     terminated: Any  # bool [N]: ruined
     truncated: Any  # bool [N]: the episode's length, or the end of the bars
@@ -84,9 +85,10 @@ class MarketCore:
         )
         self._impact = column([scale * i.impact / (i.daily_value or 1.0) ** 0.5 for i in instruments])
         self._has_impact = any(i.impact for i in instruments) and scale > 0
-        self._swap_long = column([scale * i.swap_long for i in instruments])
-        self._swap_short = column([scale * i.swap_short for i in instruments])
-        self._has_swap = scale > 0 and any(i.swap_long or i.swap_short for i in instruments)
+        # What is received for a position is no cost, and does not grow with the costs.
+        self._swap_long = column([i.swap_long * (scale if i.swap_long > 0 else 1.0) for i in instruments])
+        self._swap_short = column([i.swap_short * (scale if i.swap_short > 0 else 1.0) for i in instruments])
+        self._has_swap = any(i.swap_long or i.swap_short for i in instruments)
         self._margin = column([i.margin for i in instruments])
         sectors = sorted({i.sector for i in instruments})
         table = [[float(i.sector == sector) for sector in sectors] for i in instruments]
@@ -215,7 +217,7 @@ class MarketCore:
         following = self._following(state, now, book, entry, equity)
         outcome = Outcome(
             equity / state.equity - 1.0, charges @ self._ones / state.equity, value @ self._ones / state.equity,
-            forecast, amounts, fills, profit, fired,
+            forecast, amounts, fills, profit, charges if detail else None, fired,
             equity <= rules.ruin * rules.initial_capital,
             (now - state.begun >= rules.episode_length) | (now >= last),
         )  # fmt: skip

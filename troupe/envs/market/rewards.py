@@ -14,6 +14,10 @@ from troupe.config import Frozen, ReadWhen
 __all__ = ["RewardRules", "RewardState", "begin_reward", "pay", "reward_read_when"]
 
 
+_SMALLEST = 0.01
+"""Variance of an account, in units of the ordinary one, that counts at least."""
+
+
 class RewardRules(Frozen):
     """Which reward."""
 
@@ -31,16 +35,18 @@ class RewardRules(Frozen):
 
 
 class RewardState(NamedTuple):
-    """Moving moments of each account's returns."""
+    """Moving moments of each account's returns, and the variance below which their ratio is not believed."""
 
     mean: Any  # float64 [N]
     square: Any  # float64 [N]
+    floor: Any  # float64 [N]
 
 
 def begin_reward(xp: Any, typical_square: float, accounts: Any) -> RewardState:
     """`typical_square` is a squared return of ordinary size: without it the first bars' ratio would divide by almost
     nothing. `accounts` `[N]` gives type and place."""
-    return RewardState(xp.zeros_like(accounts), xp.full_like(accounts, typical_square))
+    full = xp.full_like(accounts, typical_square)
+    return RewardState(xp.zeros_like(accounts), full, _SMALLEST * full)
 
 
 def pay(xp: Any, rules: RewardRules, state: RewardState, gain: Any) -> tuple[Any, RewardState]:
@@ -59,11 +65,10 @@ def pay(xp: Any, rules: RewardRules, state: RewardState, gain: Any) -> tuple[Any
         return rules.scale * (gain - 0.5 * rules.aversion * gain * gain), state
     moved, spread = gain - state.mean, gain * gain - state.square
     variance = state.square - state.mean * state.mean
-    # A moving variance of 0 belongs to an account that has done nothing for long: its ratio is left alone.
-    held = variance > 1e-18
-    found = (state.square * moved - 0.5 * state.mean * spread) / xp.where(held, variance, 1.0) ** 1.5
-    after = RewardState(state.mean + rules.decay * moved, state.square + rules.decay * spread)
-    return rules.scale * rules.decay * xp.where(held, found, 0.0), after
+    # Whoever did nothing for long has a variance of almost 0, and would be paid a fortune for the next trade.
+    found = (state.square * moved - 0.5 * state.mean * spread) / xp.maximum(variance, state.floor) ** 1.5
+    after = RewardState(state.mean + rules.decay * moved, state.square + rules.decay * spread, state.floor)
+    return rules.scale * rules.decay * found, after
 
 
 def reward_read_when(prefix: str) -> tuple[ReadWhen, ...]:

@@ -1,7 +1,8 @@
 """What a track is worth: the metrics of document 002 with intervals, and whether there is an edge at all.
 
-A number without its uncertainty is no result: each metric is a mean over seeds with a Student interval, a single
-track's Sharpe ratio has a block bootstrap interval, and beside them stands the smallest Sharpe ratio that a record of
+A number without its uncertainty is no result. Each metric is a mean over seeds with a Student interval, which tells of
+the seeds on these bars; the Sharpe ratio of a single track, and that of all seeds together as an equal-weight team, has
+a block bootstrap interval, which tells of other bars. Beside them stands the smallest Sharpe ratio that a record of
 this length could have shown.
 """
 
@@ -27,7 +28,7 @@ ALPHA = 0.01
 
 METRICS = (
     "annual return", "annual volatility", "sharpe", "sortino", "calmar", "max drawdown", "win rate", "bar win rate",
-    "profit factor", "trades", "turnover", "cost", "exposure", "var compliance",
+    "profit factor", "trades", "turnover", "cost", "exposure", "var compliance", "sharpe of the team",
 )  # fmt: skip
 
 
@@ -73,8 +74,9 @@ def assess(
     mean = track.returns.mean(0)
     moved, lost = bool(np.ptp(mean) > 0), is_ruined(track.returns)
     metrics = {key: mean_interval(found) for key in METRICS if (found := _found(rows, key, lost))}
-    if len(rows) == 1 and moved and not lost[0]:
-        metrics["sharpe"] = sharpe_interval(mean, per_year, generator)
+    if moved and not lost.any():
+        team = sharpe_interval(mean, per_year, generator)
+        metrics |= {"sharpe": team} if len(rows) == 1 else {"sharpe of the team": team}
     years = track.returns.shape[1] / per_year
     tried = np.zeros(0) if trials is None else trials
     deflated = None
@@ -126,18 +128,12 @@ def sharpe_per_bar(returns: np.ndarray) -> float:
 
 
 def _kupiec(track: Track, confidence: float) -> float | None:
-    """Over days: the forecast is for one day, so the bars of each are put together. Seeds trade the same days, so their
-    p-values are no independent ones: twice their mean is a p-value whatever ties them (Vovk and Wang 2020, Biometrika
-    107:791)."""
-    if not track.value_at_risk.any():
-        return None
-    days = (track.times - 1) // 86_400
-    starts = np.flatnonzero(np.diff(days, prepend=days[0] - 1))
+    """Bar by bar: a day's forecast over the square root of its bars, against what the bar lost. Seeds trade the same
+    bars, so their p-values are no independent ones: twice their mean is a p-value whatever ties them (Vovk and Wang
+    2020, Biometrika 107:791)."""
     found: list[float] = []
-    for returns, forecasts in zip(track.returns, track.value_at_risk, strict=True):
-        growth = np.multiply.reduceat(1.0 + returns, starts) - 1.0
-        at = forecasts[starts]
-        hits = (growth < -at)[at > 0]
+    for returns, forecasts in zip(track.returns, track.value_at_risk / np.sqrt(track.periods_per_day), strict=True):
+        hits = (returns < -forecasts)[forecasts > 0]
         if len(hits) > 1:
             found.append(value_at_risk.kupiec(hits, confidence).p_value)
     return min(1.0, (2.0 if len(found) > 1 else 1.0) * float(np.mean(found))) if found else None

@@ -26,6 +26,7 @@ class Track:
 
     instruments: tuple[str, ...]
     periods_per_year: float
+    periods_per_day: float
     capital: float
     times: np.ndarray  # int64 [T]: closes at which the equity is marked
     returns: np.ndarray  # float64 [A, T], after costs
@@ -36,6 +37,7 @@ class Track:
     amounts: np.ndarray  # float64 [A, T, M]: filled
     fills: np.ndarray  # float64 [A, T, M]: at these prices
     profit: np.ndarray  # float64 [A, T, M]: of each instrument, after its costs
+    charges: np.ndarray  # float64 [A, T, M]: those costs, swap included
     closes: np.ndarray  # float64 [T, M]
     value_at_risk: np.ndarray  # float64 [A, T]: one-day forecasts
     fired: Mapping[str, np.ndarray]  # limit -> bool [A, T]
@@ -54,10 +56,8 @@ class Track:
         along = {name: np.concatenate([getattr(self, name), getattr(other, name)], axis=1) for name in _KEPT}
         first = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("times", "closes")}
         fired = {name: np.concatenate([self.fired[name], other.fired[name]], axis=1) for name in self.fired}
-        return Track(
-            instruments=self.instruments, periods_per_year=self.periods_per_year, capital=self.capital, fired=fired,
-            ruined=self.ruined | other.ruined, **first, **along,
-        )  # fmt: skip
+        joined: dict[str, Any] = {**first, **along}
+        return replace(self, fired=fired, ruined=self.ruined | other.ruined, **joined)
 
     def beside(self, other: Track) -> Track:
         """The accounts of both over the same bars."""
@@ -92,7 +92,7 @@ def backtest(core: MarketCore, strategy: Strategy, start: int, stop: int, accoun
         ruined = ruined | outcome.terminated
         row = (
             outcome.gain, outcome.cost, outcome.turnover, _weights(core, state), state.book.units, outcome.amounts,
-            outcome.fills, outcome.profit, outcome.value_at_risk,
+            outcome.fills, outcome.profit, outcome.charges, outcome.value_at_risk,
         )  # fmt: skip
         for name, values in zip(_KEPT, row, strict=True):
             kept[name].append(values)
@@ -101,9 +101,9 @@ def backtest(core: MarketCore, strategy: Strategy, start: int, stop: int, accoun
     stacked = {name: np.stack(values, axis=1) for name, values in kept.items()}
     return Track(
         instruments=core.instruments, periods_per_year=core.tape.periods_per_year,
-        capital=core.rules.initial_capital, times=core.tape.times[start + 1 : stop + 1],
-        closes=core.tape.close[start + 1 : stop + 1], fired={n: np.stack(v, axis=1) for n, v in fired.items()},
-        ruined=ruined, **stacked,
+        periods_per_day=core.tape.periods_per_day, capital=core.rules.initial_capital,
+        times=core.tape.times[start + 1 : stop + 1], closes=core.tape.close[start + 1 : stop + 1],
+        fired={n: np.stack(v, axis=1) for n, v in fired.items()}, ruined=ruined, **stacked,
     )  # fmt: skip
 
 
@@ -114,4 +114,4 @@ def _weights(core: MarketCore, state: MarketState) -> np.ndarray:
     return np.where(solvent[:, None], held, 0.0)
 
 
-_KEPT = ("returns", "cost", "turnover", "weights", "units", "amounts", "fills", "profit", "value_at_risk")
+_KEPT = ("returns", "cost", "turnover", "weights", "units", "amounts", "fills", "profit", "charges", "value_at_risk")

@@ -65,6 +65,7 @@ class WalkForwardResult:
     costs: tuple[CostPoint, ...]
     trials: int
     trials_file: Path
+    first_seed: int
 
     @property
     def learned(self) -> Assessment:
@@ -136,7 +137,7 @@ class WalkForward:
         return WalkForwardResult(
             self.folder, self.market, self.folds, tracks, self._assessed(tracks, trials),
             tuple(_cost_point(factor, track) for factor, track in sweep.items()), len(trials),
-            self._trials_file,
+            self._trials_file, self.config.seed,
         )  # fmt: skip
 
     def _remember_market(self) -> None:
