@@ -86,14 +86,14 @@ def show(name: str, result: WalkForwardResult) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", choices=("daily", "hourly"), default=["daily", "hourly"])
+    parser.add_argument("table", nargs="?", choices=("daily", "hourly"), help="both unless given")
     parser.add_argument("--out", type=Path, default=Path("runs/real"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=200_000)
     arguments = parser.parse_args()
     if "TROUPE_DATA" not in os.environ:
         raise SystemExit("TROUPE_DATA does not name the folder of data sets")
-    for name in arguments.tables:
+    for name in (arguments.table,) if arguments.table else ("daily", "hourly"):
         began = time.process_time()
         settings = config(name, Path(os.environ["TROUPE_DATA"]), arguments.out, arguments.seeds, arguments.steps)
         result = WalkForward(settings).run()

@@ -127,6 +127,11 @@ class Decision:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Decision:
+        gap = record["difference"]
+        return cls(record["promote"], tuple(record["reasons"]), None if gap is None else Interval(**gap))
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:

@@ -373,8 +373,8 @@ def test_games_are_learned_in_all_their_symmetries(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("promote", [True, False])
 def test_the_documents_own_loop(promote: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`run_self_play`, one's own training, `evaluate_models`, `_save_checkpoint`: best_model_metric is there, nothing is
-    rolled back, and what was trained elsewhere is what is evaluated."""
+    """`run_self_play`, one's own training, `evaluate_models`, `_save_checkpoint`: best_model_metric is there, nothing
+    is rolled back, and what was trained elsewhere is what is evaluated."""
     monkeypatch.setattr(
         "troupe.training.evaluation.Gate.decide", lambda self, candidate, incumbent: Decision(promote, ("said so",))
     )
@@ -512,3 +512,16 @@ def test_states_that_are_objects_do_not_keep_a_run_from_being_saved(tmp_path: Pa
     second.load_checkpoint(tmp_path)
     assert second.episode_buffer[0].states[0].raw_state == "stones (0, 0)"
     assert asyncio.run(second.iteration(1))["value_loss"] == asyncio.run(first.iteration(1))["value_loss"]
+
+
+def test_what_a_trainer_did_before_it_loads_is_forgotten(tmp_path: Path) -> None:
+    """Networks, too, that the stored run had not met."""
+    first = trainer(tmp_path)
+    first.task_generators = {"mcts": GameTaskGenerator(seed=1)}
+    asyncio.run(first.iteration(0))
+    second = trainer(tmp_path / "other")
+    asyncio.run(second.iteration(0))
+    assert len(second.networks.modules) == 2
+    second.load_checkpoint(tmp_path)
+    assert hashes(second) == hashes(first) and set(second.networks.incumbent) == {BOARD.name}
+    assert set(second.networks.state()["learners"]) == {BOARD.name}

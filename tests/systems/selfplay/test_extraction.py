@@ -278,7 +278,7 @@ def test_targets_agree_with_the_search(gamma: float) -> None:
     found = [float(e.target) for e in TrainingDataExtractor()._extract_value_examples(episode)]
     expected = [sum((t + 1 + k) * gamma**k for k in range(4 - t)) for t in range(4)]
     assert found == pytest.approx(expected) and episode.outcome is Outcome.SUCCESS
-    searched = [list(trace.q_values.values())[0] for trace in episode.mcts_traces]
+    searched = [next(iter(trace.q_values.values())) for trace in episode.mcts_traces]
     assert searched == pytest.approx(expected, rel=0.02)  # its first visits had not come to the end
 
 

@@ -96,6 +96,7 @@ def test_a_game_whose_positions_come_back_has_no_exact_value() -> None:
 def test_a_game_of_candidates_can_be_played_on() -> None:
     """It has encodings, and their length."""
     world = PlayedOn(AnswerWorld("Add 12 and 5"), ("12+5",))
-    assert Family.of(world) == Family.of(world.game) and world.encode(world.initial(), "17+5").shape == (world.encoding,)
+    assert Family.of(world) == Family.of(world.game)
+    assert world.encode(world.initial(), "17+5").shape == (world.encoding,)
     with pytest.raises(AttributeError):
         world.answer  # noqa: B018

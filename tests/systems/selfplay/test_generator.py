@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from troupe.envs.tictactoe import TicTacToe
 from troupe.episode import Outcome, Task
-from troupe.errors import ConfigError, DataError
+from troupe.errors import ConfigError, DataError, MissingExtra, TrainingError
 from troupe.models.config import PolicyValueConfig
 from troupe.models.policy_value import policy_value_net
 from troupe.protocols import Proposal
@@ -230,6 +230,16 @@ def test_an_agent_that_raises_is_an_episode_of_outcome_error() -> None:
     assert generator.error_count == 1
 
 
+@pytest.mark.parametrize("what", [TrainingError("diverged"), MissingExtra("sympy", "math", "Answers")])
+def test_a_program_that_fails_is_an_exception(what: Exception) -> None:
+    class Fails:
+        def policy(self, rows: np.ndarray) -> np.ndarray:
+            raise what
+
+    with pytest.raises(type(what), match=str(what)[:8]):
+        play([TICTACTOE], SelfPlayEpisodeGenerator(Fails(), mcts_config=MCTS))
+
+
 def test_agents_are_called_and_matter() -> None:
     hrm, trm = net(BOARD, 1), net(BOARD, 2)
     both, neither = (SelfPlayEpisodeGenerator(*agents, MCTS, seed=4) for agents in ((hrm, trm), (None, None)))
@@ -356,7 +366,8 @@ def test_a_timeout_interrupts_the_solving_of_a_game() -> None:
                 assert not stop.wait(0.02)
             return super().step(state, action)
 
-    generator = SelfPlayEpisodeGenerator(mcts_config={"num_simulations": 2}, worlds={"slow": lambda t: PlayedOn(Slow())})
+    worlds = {"slow": lambda task: PlayedOn(Slow())}
+    generator = SelfPlayEpisodeGenerator(mcts_config={"num_simulations": 2}, worlds=worlds)
     episode, waited = interrupted(generator, {**TICTACTOE, "type": "slow"}, 0.6)
     stop.set()
     assert waited < 5.0 and episode.outcome is Outcome.TIMEOUT

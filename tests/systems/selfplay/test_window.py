@@ -109,12 +109,15 @@ def test_positions_come_in_all_symmetries_of_their_game(episodes: list[SelfPlayE
                    "negative": [TrainingExample("y", "negative", state, torch.tensor(1), 1.0, more)] * 50})  # fmt: skip
     seen = set()
     for batch in window.batches(BOARD, 64, np.random.default_rng(0), given):
-        for observation, mask, policy in zip(*map(batch["policy"].get, ("observations", "legal", "policy")), strict=True):
+        found = [batch["policy"][name] for name in ("observations", "legal", "policy")]
+        for observation, mask, policy in zip(*found, strict=True):
             assert torch.equal(mask, (observation.sum(0) == 0).reshape(-1))
             corner = int(observation[0].reshape(-1).argmax())
-            assert policy.argmax() == 8 - corner and not policy[~mask].any() and sorted(policy[policy > 0]) == [0.25, 0.75]
+            assert policy.argmax() == 8 - corner and not policy[~mask].any()
+            assert sorted(policy[policy > 0].tolist()) == [0.25, 0.75]
             seen.add((corner, int((policy == 0.25).nonzero()[0])))
-        for observation, policy in zip(*map(batch["negative"].get, ("observations", "policy")), strict=True):
+        found = [batch["negative"][name] for name in ("observations", "policy")]
+        for observation, policy in zip(*found, strict=True):
             corner, action = int(observation[0].reshape(-1).argmax()), int(policy.argmax())
             assert policy.sum() == 1.0 and {corner // 3, corner % 3} | {action // 3, action % 3} <= {0, 1, 2}
             assert abs(corner // 3 - action // 3) + abs(corner % 3 - action % 3) == 1  # beside the corner, as it was
@@ -128,8 +131,8 @@ def test_a_game_without_symmetries_beside_one_that_has_them_is_left_alone(episod
     (mark,) = given
     boards = [torch.zeros(2, 3, 3), torch.zeros(2, 3, 3)]
     boards[0][0, 0, 1], boards[1][1, 0, 1] = 1.0, 1.0
-    data = [TrainingExample("x", "value", boards[i % 2], torch.tensor(0.5), 1.0,
-                            {"family": BOARD.name, "symmetries": (mark, "another's")[i % 2]}) for i in range(100)]  # fmt: skip
+    both = [(boards[i], {"family": BOARD.name, "symmetries": name}) for i, name in enumerate((mark, "another's"))]
+    data = [TrainingExample("x", "value", state, torch.tensor(0.5), 1.0, more) for state, more in both * 50]
     window = ExampleWindow()
     window.append({"value": data})
     turned, alone = set(), set()

@@ -34,6 +34,8 @@ MAX_MADE = 3
 """Quantities that may be made; a proposer may make more, of which the newest are seen."""
 MAX_BITS = 64
 """Size of numerator and denominator beyond which a quantity is not offered."""
+LARGEST = Fraction(2) ** 1000
+"""Larger quantities look alike."""
 
 KEEP = "keep"
 """The only action once the answer is given; it changes nothing."""
@@ -195,6 +197,8 @@ def _features(text: str) -> np.ndarray:
         value = evaluate(text)
     except ExpressionError:
         return np.zeros(_NUMBER_FEATURES, np.float32)
+    if isinstance(value, Fraction):  # a fraction may be larger than any float
+        value = max(-LARGEST, min(value, LARGEST))
     size, whole = abs(float(value)), isinstance(value, Fraction) and value.denominator == 1
     return np.array(
         [1.0, np.sign(float(value)), np.log1p(size) / 5, min(size / 100, 2.0), float(whole), float(value == 1)],

@@ -69,6 +69,10 @@ class Candidates:
         ]
         return Network(family, *forwards)
 
+    def learning(self, family: Family) -> dict[str, nn.Module]:
+        """The modules that learn from examples of a family, by name: both agents, or its own network."""
+        return self.modules if self.given else {family.name: self.for_family(family)}
+
     def learner(self, family: Family) -> Learner:
         """Whose step moves them."""
         return self._learners["agents" if self.given else family.name]
@@ -128,7 +132,8 @@ class Candidates:
         return {"names": list(self.modules), "learners": self._state(), "incumbent": self._incumbent_state}
 
     def load(self, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
-        """Raises StorageError where the checkpoint is of other agents, ConfigError where a network has other shapes."""
+        """Its networks, and no others. Raises StorageError where the checkpoint is of other agents, ConfigError where a
+        network has other shapes."""
         names: Iterable[str] = state["names"]
         if self.given and set(names) != set(self.modules):
             raise StorageError(f"the checkpoint holds {sorted(names)}, this trainer {sorted(self.modules)}; pass the "
@@ -136,13 +141,15 @@ class Candidates:
         if not self.given:
             if not set(names).isdisjoint({"hrm", "trm"}):
                 raise StorageError(f"the checkpoint holds the agents {sorted(names)}; pass hrm_agent and trm_agent")
+            self.modules.clear()
+            self._learners.clear()
             for name in names:
                 self.for_family(Family.named(name))
         for name in names:
             load_weights(self.modules[name], tensors[f"candidate.{name}"])
-        self.incumbent |= {name: dict(tensors[f"incumbent.{name}"]) for name in names}
-        self._incumbent_state |= state["incumbent"]
-        self._restore({**self._state(), **state["learners"]})
+        self.incumbent = {name: dict(tensors[f"incumbent.{name}"]) for name in names}
+        self._incumbent_state = dict(state["incumbent"])
+        self._restore(state["learners"])
 
 
 def _weights(modules: Mapping[str, nn.Module]) -> Weights:

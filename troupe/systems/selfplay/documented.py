@@ -12,32 +12,35 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
 from troupe.episode import Outcome, Task
 from troupe.errors import TrainingError
+from troupe.protocols import Symmetry
 from troupe.stores.checkpoints import CheckpointStore
 from troupe.systems.selfplay.agents import Family
 from troupe.systems.selfplay.candidates import Candidates
-from troupe.systems.selfplay.episodes import SelfPlayEpisode, TrainingExample
+from troupe.systems.selfplay.episodes import ExampleType, SelfPlayEpisode, TrainingExample
 from troupe.systems.selfplay.extraction import TrainingDataExtractor
 from troupe.systems.selfplay.games import GameTaskGenerator
 from troupe.systems.selfplay.generator import MakeWorld, SelfPlayEpisodeGenerator
-from troupe.systems.selfplay.learning import LEARNED, batches, losses
+from troupe.systems.selfplay.learning import LEARNED, Average, losses
 from troupe.systems.selfplay.resources import resource_usage
 from troupe.systems.selfplay.settings import trainer_settings
 from troupe.systems.selfplay.sources import Sources
+from troupe.systems.selfplay.window import ExampleWindow
 from troupe.tasks.math import MathProblemGenerator
 from troupe.training.evaluation import Decision, Gate, Report
-from troupe.training.objectives import Meter
 
 __all__ = ["SelfPlayTrainer"]
 
@@ -50,11 +53,15 @@ class SelfPlayTrainer:
 
     `config` takes the keys of `settings.TrainerSettings`. Without agents there is one network per family of worlds.
     `task_generators` may be changed at any time: name -> an object with `generate(n)`. `worlds` as in
-    `SelfPlayEpisodeGenerator`. Attributes: `data_extractor`, `episode_buffer`, `current_iteration` (the next one),
-    `best_model_metric` (the incumbent's success rate on the held-out tasks), `last_decision` of the gate.
+    `SelfPlayEpisodeGenerator`. Attributes: `data_extractor`, `episode_buffer` (the newest `max_buffer_size`, which
+    `train` learns from), `current_iteration` (the next one), `best_model_metric` (the incumbent's success rate on the
+    held-out tasks), `last_decision` of the gate.
 
     A run that is saved and loaded goes on as the one that was not interrupted, on the CPU and unless an episode runs
     into its time limit.
+
+    A loop of one's own calls the parts of `iteration`: `run_self_play`, then `train` or any training of the agents,
+    `evaluate_models`, and `_save_checkpoint` where the result is worth it. It rolls nothing back.
     """
 
     def __init__(
@@ -67,7 +74,8 @@ class SelfPlayTrainer:
         *,
         worlds: Mapping[str, MakeWorld] | None = None,
     ) -> None:
-        self.settings = settings = trainer_settings(config)
+        agents = hrm_agent is not None or trm_agent is not None
+        self.settings = settings = trainer_settings(config, agents=agents)
         self.hrm_agent, self.trm_agent, self.device, self.worlds = hrm_agent, trm_agent, device, worlds
         self.checkpoint_dir = Path(checkpoint_dir)
         generators = {
@@ -82,7 +90,10 @@ class SelfPlayTrainer:
         self.best_model_metric = 0.0
         self.last_decision: Decision | None = None
         self.networks = Candidates(hrm_agent, trm_agent, settings, device)
-        self._rounds = self._episodes = self._actions = self._bests = 0
+        self._window = ExampleWindow()
+        self._symmetries: dict[str, tuple[Symmetry, ...]] = {}
+        self._packed: WeakKeyDictionary[SelfPlayEpisode, bytes] = WeakKeyDictionary()
+        self._rounds = self._lessons = self._episodes = self._actions = self._bests = 0
         self._incumbent_report: Report | None = None
 
     @property
@@ -99,11 +110,11 @@ class SelfPlayTrainer:
         """One round of the loop; returns its metrics. Raises TrainingError where no episode could be played."""
         began = time.perf_counter()
         episodes = await self.run_self_play(self.settings.games_per_iteration)
-        self.episode_buffer.extend(episodes)
-        data = self.data_extractor.extract_examples(list(self.episode_buffer))
-        learned = await self.train(data, i)
+        learned = await self.train(i=i)
         judged = await self.evaluate_models(self.settings.eval_games)
-        promoted = self._keep_or_roll_back(judged)
+        promoted = self.last_decision is not None and self.last_decision.promote
+        if not promoted:
+            self.networks.roll_back()
         self.current_iteration = i + 1
         metrics = {
             "iteration": i,
@@ -113,7 +124,7 @@ class SelfPlayTrainer:
             "timeout_rate": _share(episodes, Outcome.TIMEOUT),
             "error_rate": _share(episodes, Outcome.ERROR),
             "avg_episode_length": _mean(episode.episode_length for episode in episodes),
-            **{f"num_{kind}_examples": len(examples) for kind, examples in data.items()},
+            **{f"num_{kind}_examples": self._window.counts().get(kind, 0) for kind in get_args(ExampleType)},
             **learned,
             **judged,
             "promoted": promoted,
@@ -126,9 +137,10 @@ class SelfPlayTrainer:
         return metrics
 
     async def run_self_play(self, num_games: int = 1000) -> list[SelfPlayEpisode]:
-        """Episodes on the next `num_games` tasks, `parallel_batch_size` at once."""
+        """Episodes on the next `num_games` tasks, `parallel_batch_size` at once. They go into `episode_buffer`."""
         self._rounds += 1
         episodes = await self._play(self._sources.draw(num_games), (PLAY, self._rounds), explore=True)
+        self.episode_buffer.extend(episodes)
         self._episodes += len(episodes)
         self._actions += sum(episode.episode_length for episode in episodes)
         return episodes
@@ -145,45 +157,72 @@ class SelfPlayTrainer:
         episodes: list[SelfPlayEpisode] = []
         for begin in range(0, len(tasks), settings.parallel_batch_size):
             part = tasks[begin : begin + settings.parallel_batch_size]
-            calls = [generator.generate_episode(task, settings.max_steps, settings.timeout) for task in part]
-            episodes += await asyncio.gather(*calls)
+            episodes += await generator.generate_episodes(part, settings.max_steps, settings.timeout)
+        self._symmetries |= generator.symmetries
         if episodes and all(episode.outcome is Outcome.ERROR for episode in episodes):
             raise TrainingError(f"all {len(episodes)} episodes failed; the first with {episodes[0].metadata['error']}")
         return episodes
 
-    async def train(self, training_data: Mapping[str, Sequence[TrainingExample]], i: int) -> dict[str, float]:
-        """Gradient steps on the examples, `epochs` times; returns the mean losses (NaN where nothing had that loss)."""
-        sums: dict[str, float] = dict.fromkeys(LEARNED, 0.0)
-        counts: dict[str, int] = dict.fromkeys(LEARNED, 0)
-        updates, meter = 0, Meter()
-        by_family = _by_family(training_data)
-        for place, (name, data) in enumerate(sorted(by_family.items())):
+    async def train(
+        self, training_data: Mapping[str, Sequence[TrainingExample]] | None = None, i: int | None = None
+    ) -> dict[str, float]:
+        """Gradient steps, `epochs` passes over the examples of the episodes in `episode_buffer`, or over
+        `training_data` alone. Returns the mean losses (NaN where nothing had that loss) and the number of steps.
+
+        The networks are left with the average of their weights over these steps (see `learning.average`). `i` seeds the
+        minibatches; without it the calls are counted.
+        """
+        lesson, self._lessons = self._lessons if i is None else i, self._lessons + 1
+        examples = self._window if training_data is None else ExampleWindow()
+        if training_data is None:
+            examples.follow(self.episode_buffer, self.data_extractor)
+        else:
+            examples.append(training_data)
+        found: dict[str, list[float]] = {kind: [] for kind in LEARNED}
+        averages: dict[tuple[str, ...], Average] = {}
+        for place, name in enumerate(examples.families()):
             family = Family.named(name)
-            network, learner = self.networks.network(family), self.networks.learner(family)
-            rng = np.random.default_rng([self.settings.seed, LEARN, i, place])
-            for _ in range(self.settings.epochs):
-                for batch in batches(data, self.settings.batch_size, rng):
-                    closures = losses(network, batch, meter)
-                    if not closures:
-                        continue
-                    self.networks.train()
-                    with torch.random.fork_rng(devices=[]):  # for agents with dropout
-                        torch.manual_seed(int(rng.integers(2**31)))
-                        found = learner.update(closures)
-                    for kind in LEARNED:
-                        if f"loss/{kind}" in found:
-                            sums[kind] += found[f"loss/{kind}"]
-                            counts[kind] += 1
-                    updates += 1
-                    await asyncio.sleep(0)
-        means = {f"{kind}_loss": sums[kind] / counts[kind] if counts[kind] else math.nan for kind in LEARNED}
-        return {**means, "updates": float(updates)}
+            modules = self.networks.learning(family)
+            average = averages.setdefault(tuple(modules), Average(modules, self.settings.ema))
+            rng = np.random.default_rng([self.settings.seed, LEARN, lesson, place])
+            await self._learn(family, examples, average, rng, found)
+        for average in averages.values():
+            average.wear()
+        updates = sum(average.steps for average in averages.values())
+        return {**{f"{kind}_loss": _mean(values) for kind, values in found.items()}, "updates": float(updates)}
+
+    async def _learn(
+        self,
+        family: Family,
+        examples: ExampleWindow,
+        average: Average,
+        rng: np.random.Generator,
+        found: Mapping[str, list[float]],
+    ) -> None:
+        """The steps on one family of worlds."""
+        settings, network, learner = self.settings, self.networks.network(family), self.networks.learner(family)
+        symmetries = self._symmetries if settings.symmetries else {}
+        for _ in range(settings.epochs):
+            for batch in examples.batches(family, settings.batch_size, rng, symmetries):
+                closures = losses(network, batch)
+                if not closures:
+                    continue
+                self.networks.train()
+                with torch.random.fork_rng(devices=[]):  # for agents with dropout
+                    torch.manual_seed(int(rng.integers(2**31)))
+                    metrics = learner.update(closures)
+                average.add()
+                for kind, values in found.items():
+                    if f"loss/{kind}" in metrics:
+                        values.append(metrics[f"loss/{kind}"])
+                await asyncio.sleep(0)
 
     async def evaluate_models(self, num_eval_games: int = 100) -> dict[str, float]:
         """Candidate against incumbent on the same held-out tasks with the same seeds, without exploration.
 
-        The metrics are the candidate's; `incumbent_success_rate` stands beside them, and `last_decision` says whether
-        the candidate may take the incumbent's place. Nothing is changed here: `iteration` acts on it.
+        The metrics are the candidate's; `incumbent_success_rate` stands beside them. Where `last_decision` is to
+        promote, the candidate becomes the incumbent. `best_model_metric` is the success rate of whoever that is now.
+        The networks are left as they are.
         """
         tasks = self._sources.held_out(num_eval_games)
         candidate = await self._report("candidate", tasks)
@@ -191,10 +230,13 @@ class SelfPlayTrainer:
         if self._incumbent_report is None or [score.task for score in self._incumbent_report.scores] != marks:
             with self.networks.as_incumbent():
                 self._incumbent_report = await self._report("incumbent", tasks)
-        gate = Gate(confidence=self.settings.confidence)
-        self.last_decision = gate.decide(candidate, self._incumbent_report)
-        rate = self._incumbent_report.metrics["eval_success_rate"]
-        return {**candidate.metrics, "incumbent_success_rate": rate}
+        incumbent = self._incumbent_report
+        self.last_decision = Gate(confidence=self.settings.confidence).decide(candidate, incumbent)
+        if self.last_decision.promote:
+            self.networks.promote()
+            self._incumbent_report = candidate
+        self.best_model_metric = self._incumbent_report.metrics["eval_success_rate"]
+        return {**candidate.metrics, "incumbent_success_rate": incumbent.metrics["eval_success_rate"]}
 
     async def _report(self, name: str, tasks: Sequence[Task]) -> Report:
         episodes = await self._play(tasks, (JUDGE,), explore=False)
@@ -205,18 +247,6 @@ class SelfPlayTrainer:
             "eval_avg_efficiency": _mean(episode.search_efficiency for episode in episodes),
         }
         return Report.of(name, tasks, [episode.to_episode() for episode in episodes], metrics)
-
-    def _keep_or_roll_back(self, judged: Mapping[str, float]) -> bool:
-        """Whether the candidate became the incumbent; if not, it is the old incumbent again."""
-        promoted = self.last_decision is not None and self.last_decision.promote
-        if promoted:
-            self.networks.promote()
-            self._incumbent_report = None
-            self.best_model_metric = judged["eval_success_rate"]
-        else:
-            self.networks.roll_back()
-            self.best_model_metric = judged["incumbent_success_rate"]
-        return promoted
 
     # ------------------------------------------------------------------------------------------ metrics
 
@@ -241,24 +271,47 @@ class SelfPlayTrainer:
     # ------------------------------------------------------------------------------------------ checkpoints
 
     def _save_checkpoint(self, i: int, best: bool = False) -> Path:
-        """Writes `checkpoint_<i>`; `best` makes it what `best_model.pt` stands for, until another one is."""
+        """Writes `checkpoint_<i>`, which `iteration_<i>.pt` stands for; `best` makes it what `best_model.pt` stands
+        for, until another one is. Earlier ones stay unless `keep_last` says otherwise."""
         self._bests += best
         metrics = {"best_model_metric": self.best_model_metric, **({"best": float(self._bests)} if best else {})}
         state = {
             "networks": self.networks.state(),
             "sources": self._sources.state(),
-            "buffer": [episode.to_state() for episode in self.episode_buffer],
+            "symmetries": {
+                name: {"cells": np.stack([s.cells for s in found]), "actions": np.stack([s.actions for s in found])}
+                for name, found in self._symmetries.items()
+            },
+            "buffer": self._stored_buffer(),
             "iteration_metrics": self.iteration_metrics,
             "counters": {
                 "iteration": i + 1,
                 "rounds": self._rounds,
+                "lessons": self._lessons,
                 "episodes": self._episodes,
                 "actions": self._actions,
                 "bests": self._bests,
             },
             "best_model_metric": self.best_model_metric,
+            "last_decision": None if self.last_decision is None else self.last_decision.to_dict(),
         }
         return self._store().save(i, self.networks.tensors(), state, metrics)
+
+    def _stored_buffer(self) -> dict[str, Any]:
+        """As two arrays: a checkpoint cannot hold one for each array of each episode."""
+        for episode in self.episode_buffer:
+            if episode not in self._packed:
+                self._packed[episode] = episode.to_bytes()
+        stored = [self._packed[episode] for episode in self.episode_buffer]
+        return {"bytes": np.frombuffer(b"".join(stored), np.uint8), "lengths": np.array([*map(len, stored)], np.int64)}
+
+    def _load_buffer(self, stored: Mapping[str, np.ndarray]) -> None:
+        content, ends = stored["bytes"].tobytes(), np.cumsum(stored["lengths"]).tolist()
+        self.episode_buffer.clear()
+        for begin, end in zip([0, *ends], ends, strict=False):
+            episode = SelfPlayEpisode.from_bytes(content[begin:end])
+            self._packed[episode] = content[begin:end]
+            self.episode_buffer.append(episode)
 
     def load_checkpoint(self, path: str | Path) -> None:
         """Goes on from a checkpoint: `.../best_model.pt`, `.../iteration_<n>.pt`, a folder of one, or the folder of
@@ -271,25 +324,21 @@ class SelfPlayTrainer:
         state = checkpoint.state
         self.networks.load(checkpoint.tensors, state["networks"])
         self._sources.load(state["sources"])
-        self.episode_buffer.clear()
-        self.episode_buffer.extend(SelfPlayEpisode.from_state(row) for row in state["buffer"])
+        self._load_buffer(state["buffer"])
+        self._symmetries = {
+            name: tuple(map(Symmetry, found["cells"], found["actions"])) for name, found in state["symmetries"].items()
+        }
         self.iteration_metrics = list(state["iteration_metrics"])
         counters = state["counters"]
         self.current_iteration, self._rounds = counters["iteration"], counters["rounds"]
+        self._lessons = counters["lessons"]
         self._episodes, self._actions, self._bests = counters["episodes"], counters["actions"], counters["bests"]
         self.best_model_metric = state["best_model_metric"]
+        self.last_decision = None if state["last_decision"] is None else Decision.from_dict(state["last_decision"])
         self._incumbent_report = None
 
     def _store(self) -> CheckpointStore:
-        return CheckpointStore(self.checkpoint_dir, keep_last=self.settings.keep_last, metric="best")
-
-
-def _by_family(data: Mapping[str, Sequence[TrainingExample]]) -> dict[str, dict[str, list[TrainingExample]]]:
-    found: dict[str, dict[str, list[TrainingExample]]] = {}
-    for kind in LEARNED:
-        for example in data.get(kind, ()):
-            found.setdefault(example.metadata["family"], {}).setdefault(kind, []).append(example)
-    return {name: {kind: kinds.get(kind, []) for kind in LEARNED} for name, kinds in found.items()}
+        return CheckpointStore(self.checkpoint_dir, keep_last=self.settings.keep_last or sys.maxsize, metric="best")
 
 
 def _share(episodes: Sequence[SelfPlayEpisode], outcome: Outcome) -> float:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from troupe.episode import Action, Episode, MCTSTrace, Outcome, State, Step, Trajectory
 from troupe.errors import DataError
+from troupe.stores.state import join_state, split_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,10 +31,14 @@ class SelfPlayEpisode:
     reached. Rewards are those of the player who moves first. `outcome` is success, failure, timeout or error;
     `metadata` says why, and holds what the extractor needs beside the documented fields:
 
-        family                  the world's players, observation_shape, actions (None: candidates)
-        query                   the task's prompt
+        family                  the world's players, observation_shape, actions (None: candidates); None where the time
+                                was over before there was a world
+        symmetries              their name in the generator's `symmetries`; "" where the world has none
+        query, index            the task's prompt, and the number of the attempt
         to_play                 the player to move in each state
         complete                whether the attempt came to its end, so that the outcome is verified
+        done                    whether the world ended there; one that is answered goes on
+        discount                of the search
         legal, policies         per action: legal action indices (or encoded candidates), and the search's policy
         chosen                  per action: its place among them
     """
@@ -82,11 +90,13 @@ class SelfPlayEpisode:
         )  # fmt: skip
 
     def to_state(self) -> dict[str, Any]:
-        """Dicts, lists and arrays: what a checkpoint holds. `from_state` gives the episode back."""
+        """Dicts, lists and arrays: what a checkpoint holds. `from_state` gives the episode back, but for states that
+        are objects of some library: those stay behind as texts."""
         return {
             **{f.name: getattr(self, f.name) for f in fields(self)},
+            "initial_state": _value(self.initial_state),
             "actions": [_plain(action) for action in self.actions],
-            "states": [_plain(state) for state in self.states],
+            "states": [_plain(state) | {"raw_state": _value(state.raw_state)} for state in self.states],
             "mcts_traces": [_plain(trace) for trace in self.mcts_traces],
         }
 
@@ -106,6 +116,33 @@ class SelfPlayEpisode:
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"a stored episode of self-play cannot be read: {error}") from error
 
+    def to_bytes(self) -> bytes:
+        """`to_state` in some kilobytes: its arrays and the rest as JSON, compressed. `from_bytes` reads it."""
+        tensors, encoded = split_state(self.to_state())
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        layout = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
+        head = json.dumps([encoded, layout], separators=(",", ":"), allow_nan=False).encode()
+        body = b"".join(array.tobytes() for array in arrays.values())
+        return zlib.compress(len(head).to_bytes(8, "little") + head + body, 1)
+
+    @classmethod
+    def from_bytes(cls, stored: bytes) -> SelfPlayEpisode:
+        """Runs no code. Raises DataError for other bytes."""
+        import torch
+
+        try:
+            content = zlib.decompress(stored)
+            at = 8 + int.from_bytes(content[:8], "little")
+            encoded, layout = json.loads(content[8:at])
+            tensors = {}
+            for name, (dtype, shape) in layout.items():
+                array = np.frombuffer(content, np.dtype(dtype), math.prod(shape), at).reshape(shape)
+                tensors[name] = torch.from_numpy(array.copy())
+                at += array.nbytes
+        except (zlib.error, ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"a stored episode of self-play cannot be read: {error}") from error
+        return cls.from_state(join_state(tensors, encoded))
+
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON: arrays become lists."""
         shown: dict[str, Any] = _json(self.to_state())
@@ -116,8 +153,19 @@ def _plain(record: Any) -> dict[str, Any]:
     return {f.name: getattr(record, f.name) for f in fields(record)}
 
 
+def _value(value: Any) -> Any:
+    """A plain value as it is; another object as its text."""
+    if value is None or isinstance(value, bool | int | float | str | np.ndarray | np.generic):
+        return value
+    if isinstance(value, Mapping):
+        return {key: _value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):  # a tuple of its own kind, too
+        return type(value)(map(_value, value)) if type(value) in (list, tuple) else tuple(map(_value, value))
+    return str(value)
+
+
 def _json(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
+    if hasattr(value, "tolist"):  # an array, a number of NumPy's, a tensor
         return value.tolist()
     if isinstance(value, Mapping):
         return {str(key): _json(item) for key, item in value.items()}
@@ -143,7 +191,5 @@ class TrainingExample:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        shown: dict[str, Any] = _json(
-            {key: value.tolist() if hasattr(value, "tolist") else value for key, value in asdict(self).items()}
-        )
+        shown: dict[str, Any] = _json(_plain(self))
         return shown

@@ -14,6 +14,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from troupe.episode import Outcome
@@ -24,6 +25,12 @@ from troupe.systems.selfplay.episodes import ExampleType, SelfPlayEpisode, Train
 __all__ = ["SelfPlayDataset", "TrainingDataExtractor"]
 
 TYPES: tuple[str, ...] = get_args(ExampleType)
+
+NEEDED = (
+    *("complete", "done", "discount", "family", "index", "query", "symmetries"),
+    *("chosen", "legal", "policies", "to_play"),
+)
+"""Metadata of an episode that are read here; see `SelfPlayEpisode`."""
 
 
 class TrainingDataExtractor:
@@ -43,9 +50,11 @@ class TrainingDataExtractor:
         """
         found: dict[str, list[TrainingExample]] = {name: [] for name in TYPES}
         for episode in episodes:
-            if "complete" not in episode.metadata:
+            missing = [key for key in NEEDED if key not in episode.metadata]
+            if missing:
                 raise DataError(
-                    f"the metadata of episode {episode.task_id!r} lack 'complete'; let SelfPlayEpisodeGenerator make it"
+                    f"the metadata of episode {episode.task_id!r} lack {missing[0]!r}; let SelfPlayEpisodeGenerator "
+                    "make it"
                 )
             if episode.metadata["complete"]:
                 found["policy"] += self._extract_policy_examples(episode)
@@ -73,19 +82,17 @@ class TrainingDataExtractor:
         return found
 
     def _extract_value_examples(self, episode: SelfPlayEpisode) -> list[TrainingExample]:
-        """(state, value): the sum of the rewards to come, as the player to move sees it; `[]` float tensors.
+        """(state, value): the rewards to come, discounted as in the search, as the player to move sees them; `[]` float
+        tensors.
 
-        The state that was reached last counts where the world goes on from it, as an answered one does.
+        What an answer is paid comes with the state in which it has been given. That one counts, too: the world goes on
+        from it, and the search asks for its value.
         """
-        rewards, movers = episode.rewards, episode.metadata["to_play"]
-        last = len(rewards) if episode.metadata["done"] else len(rewards) + 1
+        movers, values = episode.metadata["to_play"], _returns(episode)
         found = []
-        for t in range(min(last, len(episode.states))):
-            to_come = sum(rewards[t:])
-            if t == len(rewards):  # answered: what the answer was paid
-                to_come = rewards[-1]
+        for t, value in enumerate(values[: len(episode.states)]):
             sign = 1.0 if movers[t] == movers[0] else -1.0
-            target = torch.tensor(sign * to_come, dtype=torch.float32)
+            target = torch.tensor(sign * value, dtype=torch.float32)
             found.append(_example(episode, "value", t, target, self.success_weight, {}))
         return found
 
@@ -108,6 +115,21 @@ class TrainingDataExtractor:
                 target, more = _over_actions(episode, t, chosen)
                 found.append(_example(episode, "negative", t, target.argmax(), self.failure_weight, more))
         return found
+
+
+def _returns(episode: SelfPlayEpisode) -> list[float]:
+    """G_t = r_t + gamma G_{t+1} of every action, to the player who moved first; and what the end was paid, where the
+    world goes on from it."""
+    gamma, rewards = episode.metadata["discount"], list(episode.rewards)
+    end = 0.0
+    if "answer" in episode.metadata:  # the last reward contains it
+        end = float(episode.outcome is Outcome.SUCCESS)
+        rewards[-1] -= end
+    found = [end]
+    for reward in reversed(rewards):
+        found.append(reward + gamma * found[-1])
+    found.reverse()
+    return found[:-1] if episode.metadata["done"] else found
 
 
 def _steps(episode: SelfPlayEpisode) -> Iterator[int]:
@@ -138,6 +160,7 @@ def _example(
         "step": t,
         "to_play": episode.metadata["to_play"][t],
         "family": Family(**episode.metadata["family"]).name,
+        "symmetries": episode.metadata["symmetries"],
         **more,
     }
     state = torch.as_tensor(np.asarray(episode.states[t].representation), dtype=torch.float32)
@@ -163,29 +186,36 @@ def _chain(episode: SelfPlayEpisode) -> str:
 
 
 class SelfPlayDataset(Dataset[dict[str, Any]]):
-    """The examples of one type as {"state", "target", "weight", "metadata"}.
+    """The examples of one type as {"state", "target", "weight", "metadata"}, which go through a DataLoader's default
+    collation.
 
-    Those of one family of worlds with fixed actions go through a DataLoader's default collation: `family` picks one by
-    its name. Raises ConfigError for an unknown type or family.
+    Where states list their own candidates, the lists are padded to the longest: a policy is `[K]`, and the metadata
+    have `candidates` `[K, d]` and `legal` bool `[K]`. Raises ConfigError for an unknown type or family, and where the
+    examples are of several families and `family` picks none of them by its name.
     """
 
     def __init__(self, examples: Sequence[TrainingExample], example_type: str, family: str | None = None) -> None:
         if example_type not in TYPES:
             raise ConfigError(f"there are no examples of type {example_type!r}{did_you_mean(example_type, TYPES)}")
         chosen = [example for example in examples if example.example_type == example_type]
-        known = {example.metadata["family"] for example in chosen}
+        known = sorted({example.metadata["family"] for example in chosen})
+        if family is None and len(known) > 1:
+            raise ConfigError(f"the states of {', '.join(known)} have different shapes; pass one of them as family")
         if family is not None and chosen and family not in known:
             raise ConfigError(f"no example is of the family {family!r}{did_you_mean(family, known)}")
         self.examples = [example for example in chosen if family in (None, example.metadata["family"])]
+        self._width = max((len(e.metadata.get("candidates", ())) for e in self.examples), default=0)
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         example = self.examples[index]
-        return {
-            "state": example.state,
-            "target": example.target,
-            "weight": example.weight,
-            "metadata": example.metadata,
-        }
+        target, metadata = example.target, example.metadata
+        if "candidates" in metadata:
+            codes = metadata["candidates"]
+            more = self._width - len(codes)
+            legal = torch.arange(self._width) < len(codes)
+            metadata = {**metadata, "candidates": pad(codes, (0, 0, 0, more)), "legal": legal}
+            target = pad(target, (0, more)) if example.example_type == "policy" else target
+        return {"state": example.state, "target": target, "weight": example.weight, "metadata": metadata}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +26,10 @@ __all__ = ["GameTaskGenerator", "PlayedOn", "exact_value", "game_world"]
 
 SOLVABLE = 6000
 """Positions that a game may still reach so that it is solved for the verdict; all of tic-tac-toe has 5,478."""
+
+
+OPTIONAL = ("chance", "key", "canonical", "symmetries", "heuristic", "render", "to_play", "encode", "encoding")
+"""What a game may have beside the verbs of `Game`."""
 
 
 class PlayedOn:
@@ -50,7 +55,7 @@ class PlayedOn:
         return self.game.observe(state)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("game", "chance", "key", "canonical", "symmetries", "render", "to_play", "encode"):
+        if name in ("game", *OPTIONAL):
             return getattr(self.__dict__["game"], name)
         raise AttributeError(name)
 
@@ -86,7 +91,7 @@ def _after(game: Game, moves: Sequence[Any], name: str) -> tuple[Any, int]:
 def exact_value(world: PlayedOn) -> float | None:
     """The value of the first position to the player to move there, where the game can be solved at once; else None.
 
-    At once: without chance, and at most 6,000 positions can still come.
+    At once: without chance, at most 6,000 positions can still come, and none of them comes back.
     """
     return None if hasattr(world.game, "chance") else _solved(_Keyed(world))
 
@@ -108,24 +113,33 @@ class _Keyed:
 @lru_cache(maxsize=4096)
 def _solved(keyed: _Keyed) -> float | None:
     world = keyed.world
-    return None if _is_large(world) else solve(world.game, world.initial(), {}, to_play=world.first_player)
+    return solve(world.game, world.initial(), {}, to_play=world.first_player) if _is_solvable(world) else None
 
 
-def _is_large(world: PlayedOn) -> bool:
-    """Whether more than `SOLVABLE` positions can come."""
+def _is_solvable(world: PlayedOn) -> bool:
+    """Whether at most `SOLVABLE` positions can come, and none of them again."""
     game = world.game
     key = getattr(game, "key", lambda state: state)
-    seen, waiting = {key(world.initial())}, [world.initial()]
+    first = key(world.initial())
+    following: dict[Any, set[Any]] = {first: set()}
+    waiting = [(first, world.initial())]
     while waiting:
-        state = waiting.pop()
+        name, state = waiting.pop()
         for action in game.legal(state):
             after, _, done, _ = game.step(state, action)
-            if not done and (name := key(after)) not in seen:
-                seen.add(name)
-                waiting.append(after)
-        if len(seen) > SOLVABLE:
-            return True
-    return False
+            if done:
+                continue
+            following[name].add(key(after))
+            if key(after) not in following:
+                following[key(after)] = set()
+                waiting.append((key(after), after))
+        if len(following) > SOLVABLE:
+            return False
+    try:
+        TopologicalSorter(following).prepare()
+    except CycleError:
+        return False
+    return True
 
 
 class GameTaskGenerator(BaseTaskGenerator):

@@ -19,8 +19,8 @@ import numpy as np
 
 from troupe.engines.evaluator import UniformEvaluator
 from troupe.episode import Action, MCTSTrace, Outcome, State, Task
-from troupe.errors import ConfigError, DataError, did_you_mean
-from troupe.protocols import Evaluator, Game, Proposer
+from troupe.errors import ConfigError, DataError, MissingExtra, TrainingError, did_you_mean
+from troupe.protocols import Evaluator, Game, Proposer, Symmetry
 from troupe.rewards.answers import answers_equal
 from troupe.search.asynchronous import Found, Ticker, action_id, state_id
 from troupe.systems.selfplay.agents import AgentEvaluator, Family
@@ -29,6 +29,7 @@ from troupe.systems.selfplay.episodes import SelfPlayEpisode
 from troupe.systems.selfplay.games import PlayedOn, exact_value, game_world
 from troupe.systems.selfplay.settings import search_config
 from troupe.tasks.generator import as_task
+from troupe.threads import in_thread
 
 __all__ = ["WORLDS", "MakeWorld", "SelfPlayEpisodeGenerator", "answer_world"]
 
@@ -48,14 +49,18 @@ def answer_world(task: Task) -> AnswerWorld:
 
 @dataclass
 class _Attempt:
-    """An episode while it happens."""
+    """An episode while it happens. There is no world where the time was over before one was made."""
 
     task: Task
-    world: Any
-    state: Any
-    to_play: int
     index: int
-    first: int = field(init=False)
+    timeout: float
+    left: float  # seconds of it
+    world: Any = None
+    initial: Any = None
+    state: Any = None
+    to_play: int = 0
+    first: int = 0
+    symmetries: str = ""
     actions: list[Action] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
@@ -65,9 +70,6 @@ class _Attempt:
     policies: list[np.ndarray] = field(default_factory=list)
     chosen: list[int] = field(default_factory=list)
     done: bool = False
-
-    def __post_init__(self) -> None:
-        self.first = self.to_play
 
     @property
     def answered(self) -> str | None:
@@ -97,9 +99,11 @@ class SelfPlayEpisodeGenerator:
     adds to `WORLDS`. `networks(family)` gives an agent that is both, for each family of worlds, where no agents are
     given.
     `explore=False` plays the best that the search finds, without noise. Noise is keyed by `seed`, the number of the
-    episode and the step.
+    episode and the step. At most `slots` trees are searched at once. `threads=False` asks agents on the event loop,
+    which is faster, and no time limit interrupts them there.
 
-    Counters: episode_count, success_count, failure_count, timeout_count, error_count; `forward_calls()`.
+    Counters: episode_count, success_count, failure_count, timeout_count, error_count; `forward_calls()`. `symmetries`:
+    those of the worlds so far, by the name that their episodes have.
     """
 
     def __init__(
@@ -125,6 +129,7 @@ class SelfPlayEpisodeGenerator:
         self.worlds: dict[str, MakeWorld] = {**WORLDS, **(worlds or {})}
         self.explore = explore
         self.episode_count = self.success_count = self.failure_count = self.timeout_count = self.error_count = 0
+        self.symmetries: dict[str, tuple[Symmetry, ...]] = {}
         self._networks, self._slots, self._threads = networks, slots, threads
         self._seed = tuple(seed) if isinstance(seed, Sequence) else (seed,)
         self._tickers: dict[Family, Ticker] = {}
@@ -140,43 +145,79 @@ class SelfPlayEpisodeGenerator:
     async def generate_episode(
         self, task: Task | Mapping[str, Any], max_steps: int = 50, timeout: float = 60.0
     ) -> SelfPlayEpisode:
-        """One attempt. It ends as "success" or "failure", as "timeout" after `timeout` seconds, whatever the evaluator
-        is doing, or as "error" with `metadata["error"]`; `max_steps` actions without an end are a failure whose
-        `metadata["max_steps_reached"]` is true.
+        """One attempt. It ends as "success" or "failure", as "timeout" after `timeout` seconds, or as "error" with
+        `metadata["error"]`; `max_steps` actions without an end are a failure whose `metadata["max_steps_reached"]` is
+        true.
 
-        Raises DataError for a task that has no world, ConfigError for agents that do not fit it.
+        World and verdict are made in threads, and agents asked in one, so the limit holds whatever they do; what was
+        given up works on until it is done. A world's verbs share the event loop with the search, which waits for each
+        of them. Raises DataError for a task that has no world or does not fit it, ConfigError for agents that do not,
+        TrainingError for those whose answers are not finite, MissingExtra where a package is missing.
         """
-        task = as_task(task)
-        attempt = self._begin(task)
-        self.episode_count += 1
-        outcome = Outcome.ERROR
-        notes: dict[str, Any] = {}
-        try:
-            async with asyncio.timeout(timeout) as limit:
-                await self._play(attempt, max_steps)
-            outcome, notes = self._pay(attempt)
-        except TimeoutError as error:
-            expired = limit.expired()
-            outcome = Outcome.TIMEOUT if expired else Outcome.ERROR
-            notes = {"reason": f"longer than {timeout:g} s"} if expired else {"error": _said(error)}
-        except ConfigError:
-            raise
-        except Exception as error:  # a failed episode is data
-            notes = {"error": _said(error)}
-        self._count(outcome)
-        return _episode(attempt, outcome, notes)
+        (episode,) = await self.generate_episodes([task], max_steps, timeout)
+        return episode
 
-    def _begin(self, task: Task) -> _Attempt:
+    async def generate_episodes(
+        self, tasks: Sequence[Task | Mapping[str, Any]], max_steps: int = 50, timeout: float = 60.0
+    ) -> list[SelfPlayEpisode]:
+        """One attempt at each task, all at once, each within its own time limit.
+
+        All worlds are made before the first search begins, one after the other: who shares a batch then depends on no
+        clock, as it may where `generate_episode` is called many times.
+        """
+        known = [as_task(task) for task in tasks]
+        makers = [self._maker(task) for task in known]
+        begun = [await self._begin(task, make, timeout) for task, make in zip(known, makers, strict=True)]
+        return list(await asyncio.gather(*(self._finish(attempt, max_steps) for attempt in begun)))
+
+    def _maker(self, task: Task) -> MakeWorld:
         make = self.worlds.get(task.kind)
         if make is None and task.answer is None:
             raise DataError(
                 f"task {task.id!r} is of type {task.kind!r}, which has no world{did_you_mean(task.kind, self.worlds)}, "
                 "and names no answer to check; pass worlds={type: ...}"
             )
+        return make or answer_world
+
+    async def _begin(self, task: Task, make: MakeWorld, timeout: float) -> _Attempt:
+        """The attempt at its first state, or out of time before it has a world."""
+        began = time.monotonic()
+        attempt = _Attempt(task, self.episode_count, timeout, 0.0)
+        self.episode_count += 1
         shown = Task(task.id, task.kind, task.prompt, task.data, task.difficulty)  # neither answer nor solution
-        world = (make or answer_world)(shown)
-        first = getattr(world, "first_player", 0)
-        return _Attempt(task, world, world.initial(), first, self.episode_count)
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                attempt.world, attempt.initial, symmetries = await in_thread(_entered, make, shown)
+        except TimeoutError:
+            if not limit.expired():  # it is the world's own
+                self._count(Outcome.ERROR)
+                raise
+            return attempt
+        except Exception:
+            self._count(Outcome.ERROR)
+            raise
+        attempt.state = attempt.initial
+        attempt.to_play = attempt.first = getattr(attempt.world, "first_player", 0)
+        attempt.symmetries = self._named(symmetries)
+        attempt.left = timeout - (time.monotonic() - began)
+        return attempt
+
+    async def _finish(self, attempt: _Attempt, max_steps: int) -> SelfPlayEpisode:
+        outcome, notes = Outcome.TIMEOUT, {"reason": f"longer than {attempt.timeout:g} s"}
+        if attempt.world is not None:
+            try:
+                async with asyncio.timeout(attempt.left) as limit:
+                    await self._play(attempt, max_steps)
+                    outcome, notes, pay = await in_thread(_verdict, attempt)
+                if pay:
+                    attempt.rewards[-1] += pay
+            except (ConfigError, MissingExtra, TrainingError):
+                raise
+            except Exception as error:  # a failed episode is data
+                if not (isinstance(error, TimeoutError) and limit.expired()):
+                    outcome, notes = Outcome.ERROR, {"error": _said(error)}
+        self._count(outcome)
+        return _episode(attempt, outcome, {"discount": self.config.discount, **notes})
 
     async def _play(self, attempt: _Attempt, max_steps: int) -> None:
         while not attempt.over and len(attempt.actions) < max_steps:
@@ -223,24 +264,14 @@ class SelfPlayEpisodeGenerator:
         attempt.rewards.append(float(total))
         attempt.state, attempt.done, attempt.to_play = state, done, to_play
 
-    def _pay(self, attempt: _Attempt) -> tuple[Outcome, dict[str, Any]]:
-        """The verdict, and why; the only place that reads the task's answer."""
-        if not attempt.over:
-            return Outcome.FAILURE, {
-                "max_steps_reached": True,
-                "reason": f"no end after {len(attempt.actions)} actions",
-            }
-        answer, task = attempt.answered, attempt.task
-        if answer is not None:
-            unknowns = task.data.get("unknowns", ())
-            right = task.answer is not None and answers_equal(answer, str(task.answer), unknowns=unknowns)
-            attempt.rewards[-1] += float(right)
-            return _verdict(right), {"answer": answer, "complete": True, "judged_by": "answer"}
-        result = sum(attempt.rewards)
-        exact = exact_value(attempt.world) if isinstance(attempt.world, PlayedOn) else None
-        reached = result > 0 if exact is None else result >= exact - 1e-9
-        judge = {"judged_by": "win"} if exact is None else {"judged_by": "exact value", "exact_value": exact}
-        return _verdict(reached), {"result": result, "complete": True, **judge}
+    def _named(self, symmetries: tuple[Symmetry, ...]) -> str:
+        """A name by their content, under which they can be found; "" for none but the identity."""
+        if len(symmetries) < 2:
+            return ""
+        parts = [part for one in symmetries for part in (one.cells, one.actions)]
+        name = state_id(np.concatenate([np.asarray(part, np.int64).reshape(-1) for part in parts]))
+        self.symmetries.setdefault(name, symmetries)
+        return name
 
     def _count(self, outcome: Outcome) -> None:
         counter = f"{outcome.value}_count"
@@ -278,7 +309,33 @@ class SelfPlayEpisodeGenerator:
         return evaluator
 
 
-def _verdict(right: bool) -> Outcome:
+def _entered(make: MakeWorld, task: Task) -> tuple[Game, Any, tuple[Symmetry, ...]]:
+    """(the world of a task, its first state, its symmetries)."""
+    world = make(task)
+    symmetries = getattr(world, "symmetries", None)
+    found = tuple(symmetries()) if symmetries is not None and world.actions is not None else ()
+    return world, world.initial(), found
+
+
+def _verdict(attempt: _Attempt) -> tuple[Outcome, dict[str, Any], float]:
+    """(the verdict, why, what an answer is paid); the only place that reads the task's answer. It changes nothing, as
+    it may be given up."""
+    if not attempt.over:
+        reason = f"no end after {len(attempt.actions)} actions"
+        return Outcome.FAILURE, {"max_steps_reached": True, "reason": reason}, 0.0
+    answer, task = attempt.answered, attempt.task
+    if answer is not None:
+        unknowns = task.data.get("unknowns", ())
+        right = task.answer is not None and answers_equal(answer, str(task.answer), unknowns=unknowns)
+        return _outcome(right), {"answer": answer, "complete": True, "judged_by": "answer"}, float(right)
+    result = sum(attempt.rewards)
+    exact = exact_value(attempt.world) if isinstance(attempt.world, PlayedOn) else None
+    reached = result > 0 if exact is None else result >= exact - 1e-9
+    judge = {"judged_by": "win"} if exact is None else {"judged_by": "exact value", "exact_value": exact}
+    return _outcome(reached), {"result": result, "complete": True, **judge}, 0.0
+
+
+def _outcome(right: bool) -> Outcome:
     return Outcome.SUCCESS if right else Outcome.FAILURE
 
 
@@ -287,13 +344,13 @@ def _said(error: BaseException) -> str:
 
 
 def _episode(attempt: _Attempt, outcome: Outcome, notes: dict[str, Any]) -> SelfPlayEpisode:
-    family = Family.of(attempt.world)
     metadata = {
         "index": attempt.index,
         "type": attempt.task.kind,
         "query": attempt.task.prompt,
         "difficulty": attempt.task.difficulty,
-        "family": family._asdict(),
+        "family": None if attempt.world is None else Family.of(attempt.world)._asdict(),
+        "symmetries": attempt.symmetries,
         "to_play": attempt.movers,
         "legal": attempt.legal,
         "policies": attempt.policies,
@@ -303,7 +360,7 @@ def _episode(attempt: _Attempt, outcome: Outcome, notes: dict[str, Any]) -> Self
         "max_steps_reached": False,
         **notes,
     }
-    initial = attempt.states[0].raw_state if attempt.states else attempt.world.initial()
+    initial = attempt.states[0].raw_state if attempt.states else attempt.initial
     return SelfPlayEpisode(
         attempt.task.id, initial, attempt.actions, attempt.states, attempt.rewards, attempt.traces, outcome, metadata
     )

@@ -46,12 +46,10 @@ class Judgement:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Judgement:
-        decision = record["decision"]
-        gap = decision["difference"]
         return cls(
             record["iteration"],
             record["incumbent"],
-            Decision(decision["promote"], tuple(decision["reasons"]), None if gap is None else Interval(**gap)),
+            Decision.from_dict(record["decision"]),
             {name: Score(**score) for name, score in record["scores"].items()},
         )
 

@@ -11,6 +11,7 @@ from troupe.config import Frozen
 from troupe.errors import ConfigError, did_you_mean
 from troupe.models.config import PolicyValueConfig
 from troupe.search.config import SearchConfig
+from troupe.systems.selfplay.config import SelfPlayConfig
 
 __all__ = ["MCTS_KEYS", "TrainerSettings", "search_config", "trainer_settings"]
 
@@ -58,7 +59,7 @@ def search_config(mcts: Mapping[str, Any] | None) -> SearchConfig:
             raise ConfigError(f"mcts.{key} is not read with algorithm={values['algorithm']!r}; leave it out")
     if "temperature_moves" not in values and "final_temperature" in values:
         raise ConfigError("mcts.temperature_final is not read without temperature_threshold; write both")
-    return _built(SearchConfig, values, "mcts")
+    return _built(SearchConfig, values, "mcts", {MCTS_KEYS[key]: key for key in given})
 
 
 class TrainerSettings(Frozen):
@@ -71,7 +72,7 @@ class TrainerSettings(Frozen):
     parallel_batch_size: int = Field(32, ge=1)
     """Episodes that run concurrently and share the evaluator's batch."""
     max_buffer_size: int = Field(10_000, ge=1)
-    """Newest episodes that are kept and learned from."""
+    """Newest episodes that are kept, and learned from."""
     mcts: dict[str, Any] = Field(default_factory=dict)
     """The search (see `MCTS_KEYS`)."""
     seed: int = Field(0, ge=0)
@@ -85,9 +86,14 @@ class TrainerSettings(Frozen):
     weight_decay: float = Field(1e-4, ge=0)
     """Decoupled weight decay."""
     epochs: int = Field(1, ge=1)
-    """Passes over the examples per iteration."""
+    """Passes over the examples of all episodes that are kept, per iteration."""
+    ema: float = Field(0.99, ge=0, lt=1)
+    """Highest decay of the average over the steps of an iteration, which is what those leave behind: it is judged,
+    plays and learns on; 0 leaves the last weights."""
+    symmetries: bool = True
+    """Show each example of a game in a random symmetry of that game."""
     success_weight: float = Field(1.0, ge=0)
-    """Weight of examples to imitate, and of values."""
+    """Weight of examples to imitate, and of values, in the loss."""
     failure_weight: float = Field(0.3, ge=0)
     """Weight of the actions of failed attempts, which become less likely."""
     eval_games: int = Field(100, ge=10)
@@ -95,26 +101,44 @@ class TrainerSettings(Frozen):
     confidence: float = Field(0.95, gt=0, lt=1)
     """Of the gate's interval: a candidate is promoted where all of it lies above no difference."""
     net: PolicyValueConfig = PolicyValueConfig(kind="mlp")
-    """The networks that are built where no agents are given, one per family of worlds."""
-    keep_last: int = Field(2, ge=1)
-    """Checkpoints kept besides the best."""
+    """The networks that are built where no agents are given, one per family of worlds; `kind` is mlp by default."""
+    keep_last: int | None = Field(None, ge=1)
+    """Newest checkpoints that are kept besides the best; None keeps all. Each holds all episodes that are kept, at some
+    kilobytes apiece."""
 
 
-def trainer_settings(config: Mapping[str, Any] | None) -> TrainerSettings:
-    """Raises ConfigError, in one sentence, for an unknown key or a wrong value; `mcts` included."""
+def trainer_settings(config: Mapping[str, Any] | None, *, agents: bool = False) -> TrainerSettings:
+    """Raises ConfigError, in one sentence, for an unknown key, a wrong value, or a key that nothing would read; `mcts`
+    included. `agents`: whether the networks are given."""
     given = dict(config or {})
     for key in given:
         if key not in TrainerSettings.model_fields:
             raise ConfigError(f"config.{key}: unknown key{did_you_mean(key, TrainerSettings.model_fields)}")
+    if isinstance(given.get("net"), Mapping):
+        given["net"] = {"kind": "mlp", **given["net"]}
+        for key in given["net"]:
+            if key not in PolicyValueConfig.model_fields:
+                raise ConfigError(f"config.net.{key}: unknown key{did_you_mean(key, PolicyValueConfig.model_fields)}")
     settings = _built(TrainerSettings, given, "config")
     search_config(settings.mcts)
+    if agents and "net" in given:
+        raise ConfigError(
+            "config.net is for networks that are built here, which agents take the place of; leave it out, or pass "
+            "neither hrm_agent nor trm_agent"
+        )
+    for key in sorted(settings.net.model_fields_set):
+        for rule in SelfPlayConfig.read_when:
+            if f"net.{key}" in rule.keys and not rule.holds(settings):
+                raise ConfigError(f"config.net.{key} {rule.otherwise}")
     return settings
 
 
-def _built(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
+def _built(model: type[Model], values: Mapping[str, Any], where: str, names: Mapping[str, str] | None = None) -> Model:
+    """`names`: what the fields of the model are called there."""
     try:
         return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join([where, *map(str, first["loc"])])
+        field, *below = map(str, first["loc"])
+        place = ".".join([where, (names or {}).get(field, field), *below])
         raise ConfigError(f"{place} is {first['input']!r}: {first['msg'].lower()}") from error

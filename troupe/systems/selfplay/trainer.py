@@ -31,6 +31,7 @@ from troupe.systems.selfplay import state
 from troupe.systems.selfplay.chunks import Chunk
 from troupe.systems.selfplay.config import ALIASES, GameConfig, SelfPlayConfig
 from troupe.systems.selfplay.judging import Judge, Judgement, Ladder
+from troupe.systems.selfplay.learning import average
 from troupe.systems.selfplay.players import search_game
 from troupe.systems.selfplay.workers import Crew
 from troupe.training.learner import Learner, adamw, cosine_with_warmup
@@ -210,7 +211,7 @@ class GameTrainer:
             batch = self._batch(generator)
             closures = policy_value(self.net, batch, meter, value_weight=learning.value_weight)
             metrics = self.learner.update(closures)
-            self._average()
+            average(self.averaged, self.net, self.learner.groups["net"].steps, learning.ema)
         return {**{f"learn/{name}": value for name, value in (metrics | meter.means()).items()}, "learn/steps": steps}
 
     def _batch(self, generator: np.random.Generator) -> dict[str, Tensor]:
@@ -219,17 +220,6 @@ class GameTrainer:
             rows = transformed(rows, self.symmetries, generator.integers(0, len(self.symmetries), len(rows["value"])))
         batch = {name: torch.from_numpy(column) for name, column in rows.items()}
         return {**batch, "observations": batch["observations"].contiguous(memory_format=self._layout)}
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Exponential average of weights and batch statistics, its decay rising from 0 so that it forgets the start."""
-        steps = self.learner.groups["net"].steps
-        decay = min(self.config.learning.ema, (1 + steps) / (10 + steps)) if self.config.learning.ema else 0.0
-        for name, tensor in self.net.state_dict().items():
-            if tensor.is_floating_point():
-                self.averaged[name].lerp_(tensor, 1 - decay)
-            else:
-                self.averaged[name].copy_(tensor)
 
     # ------------------------------------------------------------------------------------------ judging
 
