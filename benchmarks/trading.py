@@ -9,9 +9,9 @@ shows how often). FinRL's StockTradingEnv (eight stocks; `pip install --no-deps 
 bookkeeping is share by share with one loop per account in Python and an observation of prices and indicators at every
 step, ours computes features once for all rows, keeps fractional units, and adds risk limits that FinRL has not. So it
 is no comparison of the same work; the column `observed` builds our observations, too. Spread and commission are paid
-and yen converted in all rows, impact and swap in the last. `ppo`: 256 steps, minibatches of 256, 10 epochs, 2 x 64
-units, on the same market; stable-baselines3 steps the same batched core through its own VecEnv, so that only the
-learners differ.
+in all rows; where it says yen, USDJPY is among the eight and its profit is converted; impact and swap are in the last.
+`ppo`: 256 steps, minibatches of 256, 10 epochs, 2 x 64 units, on the same market; stable-baselines3 steps the same
+batched core through its own VecEnv, so that only the learners differ.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from troupe.envs.market.build import Market, load_market
-from troupe.envs.market.config import BreakerLevel, DataConfig, MarketConfig, MarketRules, SimulationConfig
+from troupe.envs.market.config import BreakerLevel, MarketConfig, MarketRules, SimulationConfig
 from troupe.envs.market.core import MarketCore
 from troupe.envs.market.rewards import RewardRules
 from troupe.envs.market.vector import MarketVector
@@ -41,10 +41,13 @@ from troupe.training.ppo import ppo_learner, ppo_update
 
 TARGET, RATIO, WIDE_RATIO = 4e6, 1.6, 3.0
 COUNTED = {"max_position_size": 0.3, "warmup_steps": 100, "episode_length": 400}
+DOLLARS = ("EURUSD", "GBPUSD", "AUDUSD", "XAUUSD", "WTIUSD", "SPX500", "NAS100", "US30")
 CASES: dict[str, dict[str, Any]] = {
     "no limits": {},
     "VaR and sectors": {"max_portfolio_var": 0.012, "max_sector_allocation": 0.5},
-    "all limits": {
+    "the same, yen": {"max_portfolio_var": 0.012, "max_sector_allocation": 0.5, "yen": True},
+    "all limits, yen": {
+        "yen": True,
         "max_portfolio_var": 0.012, "max_sector_allocation": 0.5, "max_leverage": 0.9,
         "max_correlation_exposure": 0.35, "stop_loss_pct": 0.01, "margin_call": 1.109,
         "breaker": (BreakerLevel(drawdown=0.01, bars=3),),
@@ -52,13 +55,14 @@ CASES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def market(**rules: Any) -> Market:
-    """A simulated crisis of document 002's eight instruments, all limits as given."""
+def market(*, yen: bool = False, **rules: Any) -> Market:
+    """A simulated crisis of document 002's eight instruments, or with AUDUSD in the place of USDJPY."""
+    names = MarketConfig().instruments if yen else DOLLARS
     plain = {} if "margin_call" in rules else {"impact": 0.0, "swap_long": 0.0, "swap_short": 0.0}
-    costs = {name: {"margin": 1.0, **plain} for name in MarketConfig().instruments}
+    costs = {name: {"margin": 1.0, **plain} for name in names}
     return load_market(
         MarketConfig(
-            data=DataConfig(), costs=costs, features=("return", "std_20", "momentum_20", "rsi", "trend"),
+            instruments=names, costs=costs, features=("return", "std_20", "momentum_20", "rsi", "trend"),
             simulation=SimulationConfig(scenario="crisis", paths=8, bars=1500),
             rules=MarketRules(**{**COUNTED, **rules}),
         )
@@ -110,7 +114,7 @@ def show_steps(accounts: list[int], device: str, rounds: int) -> bool:
             print(f"{name:18s} {n:8d} {rate / 1e6:11.2f}M {watched / 1e6:11.2f}M   {shown}")
             if name == "VaR and sectors" and n == 1024 and device == "numpy":
                 good &= rate >= TARGET
-    idle = [limit for limit, share in _acted(core_on("numpy", **CASES["all limits"])).items() if not share]
+    idle = [limit for limit, share in _acted(core_on("numpy", **CASES["all limits, yen"])).items() if not share]
     print(f"limits that never acted in 300 steps: {', '.join(idle) or 'none'}")
     show_finrl(rounds)
     return good and not idle

