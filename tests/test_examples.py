@@ -208,3 +208,14 @@ def test_an_example_of_self_play_runs(number: int, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+@pytest.mark.slow
+def test_the_example_of_markets_tells_an_edge_from_none(tmp_path: Path) -> None:
+    script = ROOT / "examples" / "markets.py"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=170
+    )
+    assert done.returncode == 0, done.stderr
+    assert "planted: an edge at alpha 0.01" in done.stdout and "null: no edge at alpha 0.01" in done.stdout

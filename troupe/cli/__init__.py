@@ -70,34 +70,22 @@ def parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a system")
     systems = train.add_subparsers(title="systems", metavar="SYSTEM", required=True)
     workflow = systems.add_parser("workflow", help="a team of language agents (document 004)")
-    workflow.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file; may be repeated")
-    workflow.add_argument("--preset", default="agent_ppo_trainer", help="named preset (default: agent_ppo_trainer)")
-    workflow.add_argument("--print-config", action="store_true", help="show the resolved config with origins, and stop")
+    _configured(workflow, "agent_ppo_trainer", "named preset (default: agent_ppo_trainer)")
     workflow.add_argument(
         "--dry-run", action="store_true", help="show team, credit, one conversation and memory; train nothing"
     )
-    _overrides(workflow)
     workflow.set_defaults(command=("troupe.cli.train", "train_workflow"))
 
     selfplay = systems.add_parser("selfplay", help="a network that learns a game by playing itself (document 001)")
-    selfplay.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file; may be repeated")
-    selfplay.add_argument("--preset", default=None, help="named preset (default: that of the game, if there is one)")
-    selfplay.add_argument("--print-config", action="store_true", help="show the resolved config with origins, and stop")
-    _overrides(selfplay)
+    _configured(selfplay, None, "named preset (default: that of the game, if there is one)")
     selfplay.set_defaults(command=("troupe.cli.selfplay", "train_selfplay"))
 
     env = systems.add_parser("env", help="PPO on a Gymnasium environment; `train env=CartPole-v1` for short")
-    env.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file; may be repeated")
-    env.add_argument("--preset", default=None, help="named preset (default: that of the environment, if there is one)")
-    env.add_argument("--print-config", action="store_true", help="show the resolved config with origins, and stop")
-    _overrides(env)
+    _configured(env, None, "named preset (default: that of the environment, if there is one)")
     env.set_defaults(command=("troupe.cli.env", "train_env"))
 
     market = systems.add_parser("market", help="PPO on a market, judged by walk-forward evaluation (document 002)")
-    market.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file; may be repeated")
-    market.add_argument("--preset", default=None, help="named preset (planted, null)")
-    market.add_argument("--print-config", action="store_true", help="show the resolved config with origins, and stop")
-    _overrides(market)
+    _configured(market, None, "named preset (planted, null)")
     market.set_defaults(command=("troupe.cli.market", "train_market"))
 
     evaluate = commands.add_parser("evaluate", help="score a trained team on held-out tasks")
@@ -158,6 +146,14 @@ def parser() -> argparse.ArgumentParser:
 
 def _team(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workflow", default=None, metavar="NAME", help="refuse the checkpoint of another team")
+
+
+def _configured(parser: argparse.ArgumentParser, preset: str | None, presets: str) -> None:
+    """What every system is configured by: files, a preset (`presets` is its help), overrides."""
+    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file; may be repeated")
+    parser.add_argument("--preset", default=preset, help=presets)
+    parser.add_argument("--print-config", action="store_true", help="show the resolved config with origins, and stop")
+    _overrides(parser)
 
 
 def _overrides(parser: argparse.ArgumentParser) -> None:

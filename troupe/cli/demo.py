@@ -38,7 +38,7 @@ def demo(arguments: argparse.Namespace) -> int:
     if arguments.shuffle_answers:
         forced.append("data.shuffle_answers=true")
     config = resolve_config("demo", [], [*arguments.overrides, *forced]).config
-    use_threads(config)
+    use_threads(config.trainer.threads)
     began = time.time(), time.process_time()
     from troupe.cli.show import Display
     from troupe.systems.workflow_rl.trainer import AgentTrainer

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from troupe.cli.train import preset_path
+from troupe.cli.train import preset_path, use_threads
 from troupe.config import Resolved, load
 from troupe.systems.env_rl.config import ALIASES, EnvRLConfig
 
@@ -37,8 +36,7 @@ def train_env(arguments: argparse.Namespace) -> int:
         print(resolved.describe())
         return 0
     config = resolved.config
-    os.environ.setdefault("OMP_NUM_THREADS", str(config.trainer.threads))
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    use_threads(config.trainer.threads)
     from rich.console import Console
 
     from troupe.systems.env_rl.trainer import EnvTrainer

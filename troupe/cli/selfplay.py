@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from troupe.cli.train import preset_path
+from troupe.cli.train import preset_path, use_threads
 from troupe.config import Resolved, load
 from troupe.errors import ConfigError
 from troupe.systems.selfplay.config import ALIASES, SelfPlayConfig
@@ -46,8 +45,7 @@ def train_selfplay(arguments: argparse.Namespace) -> int:
         print(resolved.describe())
         return 0
     config = resolved.config
-    os.environ.setdefault("OMP_NUM_THREADS", str(config.trainer.threads))
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    use_threads(config.trainer.threads)
     from rich.console import Console
 
     from troupe.systems.selfplay.trainer import GameTrainer

@@ -11,7 +11,7 @@ from troupe.config import Resolved, load
 from troupe.errors import ConfigError, did_you_mean
 from troupe.systems.workflow_rl.config import ALIASES, WorkflowRLConfig
 
-__all__ = ["preset_path", "resolve_config", "train_workflow"]
+__all__ = ["preset_path", "resolve_config", "train_workflow", "use_threads"]
 
 _PRESETS = Path(__file__).parent.parent / "configs"
 
@@ -34,9 +34,9 @@ def resolve_config(preset: str, files: Sequence[str], overrides: Sequence[str]) 
     return load(WorkflowRLConfig, preset=preset_path(preset), files=files, overrides=spelled, aliases=ALIASES)
 
 
-def use_threads(config: WorkflowRLConfig) -> None:
+def use_threads(threads: int) -> None:
     """OpenMP reads its settings when torch is imported. A passive wait keeps idle threads off the other cores."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(config.trainer.threads))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
@@ -45,7 +45,7 @@ def train_workflow(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(resolved.describe())
         return 0
-    use_threads(resolved.config)
+    use_threads(resolved.config.trainer.threads)
     from troupe.cli.show import Display
     from troupe.systems.workflow_rl.trainer import AgentTrainer
 

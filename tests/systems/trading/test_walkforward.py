@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.envs.market.samples import random_bars
+from tests.envs.market.samples import bars_of, core_of, random_bars
 from troupe.config import load
 from troupe.envs.market.build import market_of
 from troupe.envs.market.config import MarketConfig
@@ -22,8 +22,10 @@ from troupe.envs.market.instruments import Instrument
 from troupe.errors import ConfigError, StorageError
 from troupe.stores.checkpoints import CheckpointStore
 from troupe.stores.state import parameter_hash
+from troupe.systems.trading.backtest import backtest
+from troupe.systems.trading.baselines import cash, equal_weight
 from troupe.systems.trading.config import WalkForwardConfig
-from troupe.systems.trading.walkforward import LEARNED, WalkForward
+from troupe.systems.trading.walkforward import LEARNED, WalkForward, _cost_point
 
 SMALL = {
     "market": {
@@ -197,3 +199,20 @@ def test_config_of_a_market_is_checked():
         load(WalkForwardConfig, preset={"market": {"rules": {"transaction_costs": 0.1}}})
     with pytest.raises(ConfigError, match="var_confidence"):
         load(WalkForwardConfig, overrides=["market.rules.var_confidence=0.9"])
+
+
+def test_a_damaged_market_file_is_one_sentence(tmp_path):
+    evaluation(tmp_path / "run").run()
+    (tmp_path / "run" / "market.json").write_text("{")
+    with pytest.raises(StorageError, match="no market of a run"):
+        evaluation(tmp_path / "run").run()
+
+
+def test_a_sharpe_ratio_that_nobody_has_is_no_number_in_the_cost_sweep():
+    """Cash has none, and neither has a strategy of which one seed lost everything."""
+    core = core_of(bars_of([100, 100, 1e-3, 2e-3, 2e-3]), ruin=0.0, max_position_size=1.5)
+    idle = backtest(core, cash, 0, 4)
+    mixed = idle.beside(backtest(core, equal_weight, 0, 4))
+    moved = backtest(core_of(random_bars(0, 60)), equal_weight, 0, 50)
+    assert np.isnan(_cost_point(1.0, idle).sharpe.mean) and np.isnan(_cost_point(1.0, mixed).sharpe.mean)
+    assert np.isfinite(_cost_point(1.0, moved).sharpe.mean)

@@ -373,8 +373,9 @@ class MarketCore:
 
     def _quotes(self, rows: Any) -> tuple[Any, Any | None, Any]:
         """(closes, rates, last rows of the paths) at these rows; a step has looked up those of the next one already."""
-        if self._quoted[0] is rows:
-            return self._quoted[1:]
+        quoted = self._quoted  # read once: another thread may step this core, too
+        if quoted[0] is rows:
+            return quoted[1:]
         return self._take(self.tape.close, rows), self._rates(rows), self._take(self._last, rows)
 
     def _rates(self, rows: Any) -> Any | None:

@@ -26,6 +26,8 @@ from troupe.envs.market.core import MarketCore
 from troupe.envs.market.features import Normaliser
 from troupe.errors import ConfigError, StorageError
 from troupe.maths.edge import FEWEST_BARS
+from troupe.maths.finance import cagr, sharpe
+from troupe.maths.returns import is_ruined
 from troupe.maths.statistics import Interval, mean_interval
 from troupe.stores.atomic import write_atomic
 from troupe.stores.run_config import make_run_folder, remember_config
@@ -49,7 +51,7 @@ class CostPoint:
     """The learned policies under costs times `factor`."""
 
     factor: float
-    sharpe: Interval  # over seeds, annual
+    sharpe: Interval  # over seeds, annual; nan where it is not defined
     annual_return: Interval
 
 
@@ -117,8 +119,9 @@ class WalkForward:
                 f"{tested} bars out of sample are too few, a test of an edge needs {FEWEST_BARS}; lower folds.first or "
                 "give longer bars"
             )
-        for fold in self.folds:
-            self._cores(fold)  # what does not fit fails here, and not after hours
+        for fold in self.folds:  # what does not fit fails here, and not after hours
+            self._learning(fold)
+            self._trading(fold)
 
     def run(self) -> WalkForwardResult:
         """Learns what is still to be learned, trades, compares. Raises StorageError for a folder of another config."""
@@ -144,7 +147,11 @@ class WalkForward:
         """Policies that were learned on other bars must not trade these."""
         path = self.folder / "market.json"
         market = {"bars": bars_hash(self.market.bars[0]), "setting": config_hash(market_setting(self.market))}
-        if path.exists() and json.loads(path.read_text()) != market:
+        try:
+            known = json.loads(path.read_text()) if path.exists() else market
+        except ValueError as error:
+            raise StorageError(f"{path} is no market of a run ({error}); restore it or use another folder") from error
+        if known != market:
             raise StorageError(
                 f"{self.folder} was begun with another market (bars, costs or features); use another folder"
             )
@@ -154,7 +161,7 @@ class WalkForward:
 
     def _policies(self, fold: Fold) -> list[Strategy]:
         config, trainer = self.config, self.config.trainer
-        learning, _ = self._cores(fold)
+        learning = self._learning(fold)
         found: list[Strategy] = []
         for number in range(trainer.seeds):
             seed = config.seed + number
@@ -173,12 +180,14 @@ class WalkForward:
 
         return report
 
-    def _cores(self, fold: Fold, **changes: object) -> tuple[MarketCore, MarketCore]:
-        """(bars that are learned from, all bars), both seen through a normaliser of the former alone."""
-        begin, stop = fold.train
-        past = self.market.between(begin, stop)
-        normaliser = past.fitted()
-        return past.core(normaliser, **changes), self.market.core(normaliser, **changes)
+    def _learning(self, fold: Fold) -> MarketCore:
+        """The bars that are learned from, and nothing else."""
+        past = self.market.between(*fold.train)
+        return past.core(past.fitted())
+
+    def _trading(self, fold: Fold, **changes: object) -> MarketCore:
+        """All bars, seen through a normaliser of those that were learned from alone."""
+        return self.market.core(self.market.between(*fold.train).fitted(), **changes)
 
     # ------------------------------------------------------------------------------------------ trading
 
@@ -186,7 +195,7 @@ class WalkForward:
         """The stitched test stretches of every seed."""
         parts = []
         for fold, strategies in policies.items():
-            _, core = self._cores(fold, **changes)
+            core = self._trading(fold, **changes)
             tracks = [backtest(core, strategy, *fold.test) for strategy in strategies]
             parts.append(reduce(Track.beside, tracks))
         return reduce(Track.__add__, parts)
@@ -231,12 +240,15 @@ _UNTRIED = ("default_local_dir", "save_freq", "resume", "trials", "threads", "co
 
 
 def _cost_point(factor: float, track: Track) -> CostPoint:
-    from troupe.maths.finance import cagr, sharpe
-
     ratios = [float(sharpe(returns, track.periods_per_year)) for returns in track.returns]
     grown = [float(cagr(returns, track.periods_per_year)) for returns in track.returns]
-    finite = [ratio for ratio in ratios if np.isfinite(ratio)] or [0.0]
-    return CostPoint(factor, mean_interval(finite), mean_interval(grown))
+    return CostPoint(factor, _mean_of_defined(ratios, is_ruined(track.returns)), mean_interval(grown))
+
+
+def _mean_of_defined(ratios: list[float], lost: np.ndarray) -> Interval:
+    """Over the seeds that have a Sharpe ratio; not defined (nan) where none has, or where one has `lost` everything."""
+    defined = [] if lost.any() else [ratio for ratio in ratios if np.isfinite(ratio)]
+    return mean_interval(defined) if defined else Interval(np.nan, -np.inf, np.inf, len(ratios))
 
 
 def _as_config(config: Any) -> WalkForwardConfig:
