@@ -21,14 +21,16 @@ def options(description: str, arms: Sequence[str], folder: str) -> argparse.Argu
     return parser
 
 
-def in_processes(script: str, pairs: Sequence[tuple[str, int]], arguments: argparse.Namespace) -> None:
+def in_processes(
+    script: str, pairs: Sequence[tuple[str, int]], arguments: argparse.Namespace, extra: Sequence[str] = ()
+) -> None:  # fmt: skip
     """`script --one ARM SEED --folder FOLDER` for each pair whose `FOLDER/ARM-SEED.json` does not exist yet, at most
     `arguments.jobs` at a time. Raises CalledProcessError for a run that failed."""
 
     def run(pair: tuple[str, int]) -> None:
         arm, seed = pair
         if not (arguments.folder / f"{arm}-{seed}.json").exists():
-            command = [sys.executable, script, "--folder", str(arguments.folder), "--one", arm, str(seed)]
+            command = [sys.executable, script, "--folder", str(arguments.folder), "--one", arm, str(seed), *extra]
             subprocess.run(command, check=True)
 
     arguments.folder.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ FEATURES = ["return", "momentum_5", "momentum_20", "std_20", "trend", "rsi", "dr
 def config(name: str, data: Path, out: Path, seeds: int, steps: int) -> WalkForwardConfig:
     """The configuration of the `daily` or the `hourly` table."""
     names = DAILY if name == "daily" else HOURLY
-    files = {each: _file(data, each, "d1" if name == "daily" else "h1") for each in names}
+    files = {each: file_of(data, each, "d1" if name == "daily" else "h1") for each in names}
     episode = 250 if name == "daily" else 500
     layers: dict[str, Any] = {
         "market": {
@@ -49,7 +49,8 @@ def config(name: str, data: Path, out: Path, seeds: int, steps: int) -> WalkForw
     return load(WalkForwardConfig, preset=layers).config
 
 
-def _file(data: Path, name: str, bars: str) -> str:
+def file_of(data: Path, name: str, bars: str) -> str:
+    """The file of an instrument's bars. Raises SystemExit where there is none."""
     found = sorted((data / "markets").glob(f"{name}_{bars}*.csv.gz"))
     if not found:
         raise SystemExit(f"there is no {name}_{bars}*.csv.gz in {data / 'markets'}")

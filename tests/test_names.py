@@ -22,13 +22,16 @@ from troupe.cli import main, parse
 from troupe.cli.data import PREPARERS
 from troupe.cli.market import resolve_market
 from troupe.cli.selfplay import resolve_selfplay
+from troupe.cli.trading import resolve_trading
 from troupe.cli.train import preset_path, resolve_config
 from troupe.config import format_value, leaf_paths
 from troupe.envs import GAMES
 from troupe.envs.market.env_config import read_env_config
 from troupe.errors import ConfigError
 from troupe.systems.selfplay.config import ALIASES as SELF_PLAY_ALIASES
+from troupe.systems.trading import documented as documented_002
 from troupe.systems.trading.assessment import METRICS
+from troupe.systems.trading.hierarchy_config import TradingConfig
 from troupe.systems.trading.record import evaluation_record
 from troupe.systems.trading.walkforward import WalkForward
 from troupe.systems.workflow_rl.config import ALIASES, WorkflowRLConfig
@@ -118,6 +121,12 @@ def checked(command: str, more: str, tmp_path: Path) -> None:
     assert arguments.command is not None
     if words[:2] == ["data", "prepare"]:
         assert arguments.name in PREPARERS
+    elif words[:2] == ["train", "trading"]:
+        chosen = arguments.phase and getattr(TradingConfig(), f"phase{arguments.phase}").total_timesteps
+        assert arguments.timesteps == chosen  # document 002's budgets are the defaults
+        assert resolve_trading(arguments.preset, arguments.config, arguments.overrides)[0].config.seed == 0
+    elif words[:2] == ["evaluate", "trading"]:
+        assert arguments.episodes == 200 and arguments.run == "DIR"
     elif words[0] == "evaluate":
         assert arguments.workflow is None or arguments.workflow in WORKFLOWS
     elif words[:2] == ["train", "selfplay"]:
@@ -256,6 +265,13 @@ def check_market_keys(names: list[str], here: str) -> None:
         for part in here.split("."):
             resolved_value = getattr(resolved_value, part)
         assert (list(resolved_value) if isinstance(resolved_value, tuple) else resolved_value) == value
+
+
+def test_every_key_of_agents_yaml_has_a_row() -> None:
+    found = {spans(row[0])[0]: tuple(spans(row[2])) for row in rows("Keys of agents.yaml")}
+    assert found == {**documented_002.COUNTERPARTS, **dict.fromkeys(documented_002.WITHOUT, ())}
+    leaves = leaf_paths(TradingConfig)
+    assert all(key in leaves for keys in found.values() for key in keys)
 
 
 def test_every_key_of_env_config_has_a_row() -> None:

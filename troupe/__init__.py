@@ -15,7 +15,6 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.agents import AgentSpec as AgentSpec
     from troupe.agents import PromptTooLong as PromptTooLong
     from troupe.agents import Reply as Reply
-    from troupe.agents import Team as Team
     from troupe.batch import Batch as Batch
     from troupe.batch import minibatches as minibatches
     from troupe.batch import pack as pack
@@ -44,14 +43,22 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.envs.market.loading import BarFormat as BarFormat
     from troupe.envs.market.loading import ExtraSeries as ExtraSeries
     from troupe.envs.market.loading import load_bars as load_bars
+    from troupe.envs.market.mixture import mixed_market as mixed_market
     from troupe.envs.market.planted import null_market as null_market
     from troupe.envs.market.planted import planted_market as planted_market
     from troupe.envs.market.planted import planted_optimum as planted_optimum
+    from troupe.envs.market.regimes import detect_market_regime as detect_market_regime
+    from troupe.envs.market.regimes import regime_series as regime_series
     from troupe.envs.market.resampling import resample as resample
     from troupe.envs.market.rewards import RewardRules as RewardRules
+    from troupe.envs.market.rotation import RotationMarket as RotationMarket
+    from troupe.envs.market.rotation import rotation_bound as rotation_bound
+    from troupe.envs.market.rotation import rotation_market as rotation_market
     from troupe.envs.market.simulator import MarketModel as MarketModel
     from troupe.envs.market.simulator import scenario as scenario
     from troupe.envs.market.simulator import simulate as simulate
+    from troupe.envs.market.team import Team as Team
+    from troupe.envs.market.team import TeamVector as TeamVector
     from troupe.envs.market.vector import MarketVector as MarketVector
     from troupe.envs.openspiel import from_openspiel as from_openspiel
     from troupe.envs.openspiel import to_openspiel as to_openspiel
@@ -117,6 +124,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.models.config import LoraSettings as LoraSettings
     from troupe.models.config import ModelConfig as ModelConfig
     from troupe.models.config import PolicyValueConfig as PolicyValueConfig
+    from troupe.models.config import TeamConfig as TeamConfig
     from troupe.models.config import TinyConfig as TinyConfig
     from troupe.models.language import LanguageModel as LanguageModel
     from troupe.models.language import Policy as Policy
@@ -124,6 +132,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.models.language import load_language_model as load_language_model
     from troupe.models.policy_value import PolicyValueNet as PolicyValueNet
     from troupe.models.policy_value import policy_value_net as policy_value_net
+    from troupe.models.team import TeamActorCritic as TeamActorCritic
     from troupe.monitoring.selfplay_report import write_selfplay_report as write_selfplay_report
     from troupe.monitoring.tree_picture import tree_svg as tree_svg
     from troupe.monitoring.tree_picture import tree_text as tree_text
@@ -179,7 +188,30 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.systems.selfplay.trainer import GameTrainer as GameTrainer
     from troupe.systems.trading.assessment import assess as assess
     from troupe.systems.trading.backtest import backtest as backtest
+    from troupe.systems.trading.checkpointing import ModelCheckpointingSystem as ModelCheckpointingSystem
     from troupe.systems.trading.config import WalkForwardConfig as WalkForwardConfig
+    from troupe.systems.trading.coordination import GradientCoordinationSystem as GradientCoordinationSystem
+    from troupe.systems.trading.curriculum import AdvancedCurriculumLearning as AdvancedCurriculumLearning
+    from troupe.systems.trading.curriculum import CurriculumConfig as CurriculumConfig
+    from troupe.systems.trading.curriculum import TrainingScenario as TrainingScenario
+    from troupe.systems.trading.documented import read_agents_yaml as read_agents_yaml
+    from troupe.systems.trading.hierarchy import HierarchyStrategy as HierarchyStrategy
+    from troupe.systems.trading.hierarchy_config import TradingConfig as TradingConfig
+    from troupe.systems.trading.hierarchy_walkforward import HierarchyWalkForward as HierarchyWalkForward
+    from troupe.systems.trading.hub import CommunicationHub as CommunicationHub
+    from troupe.systems.trading.messages import AlertMessage as AlertMessage
+    from troupe.systems.trading.messages import AllocationMessage as AllocationMessage
+    from troupe.systems.trading.messages import CoordinationSignal as CoordinationSignal
+    from troupe.systems.trading.messages import PerformanceReport as PerformanceReport
+    from troupe.systems.trading.online import OnlineConfig as OnlineConfig
+    from troupe.systems.trading.online import OnlineLearner as OnlineLearner
+    from troupe.systems.trading.pareto import pareto_front as pareto_front
+    from troupe.systems.trading.pareto import pareto_sweep as pareto_sweep
+    from troupe.systems.trading.phase1 import Phase1Trainer as Phase1Trainer
+    from troupe.systems.trading.phase2 import Phase2Trainer as Phase2Trainer
+    from troupe.systems.trading.phase3 import Phase3JointTrainer as Phase3JointTrainer
+    from troupe.systems.trading.pipeline import HierarchyTrainer as HierarchyTrainer
+    from troupe.systems.trading.pipeline import TradingResult as TradingResult
     from troupe.systems.trading.walkforward import WalkForward as WalkForward
     from troupe.systems.workflow_rl.config import WorkflowRLConfig as WorkflowRLConfig
     from troupe.systems.workflow_rl.trainer import AgentTrainer as AgentTrainer
@@ -229,10 +261,13 @@ HOMES: dict[str, str] = {
     "Action": "troupe.episode",
     "ActorCritic": "troupe.models.actor_critic",
     "ActorCriticConfig": "troupe.models.config",
+    "AdvancedCurriculumLearning": "troupe.systems.trading.curriculum",
     "Agent": "troupe.agents",
     "AgentSpec": "troupe.agents",
     "AgentTrainer": "troupe.systems.workflow_rl.trainer",
+    "AlertMessage": "troupe.systems.trading.messages",
     "AlgorithmConfig": "troupe.training.config",
+    "AllocationMessage": "troupe.systems.trading.messages",
     "BarFormat": "troupe.envs.market.loading",
     "Bars": "troupe.envs.market.bars",
     "BaseTaskGenerator": "troupe.tasks.generator",
@@ -245,10 +280,13 @@ HOMES: dict[str, str] = {
     "Checkpoint": "troupe.stores.checkpoints",
     "CheckpointStore": "troupe.stores.checkpoints",
     "Collector": "troupe.training.collection",
+    "CommunicationHub": "troupe.systems.trading.hub",
     "CompiledGame": "troupe.search.compiled",
     "ConfigError": "troupe.errors",
+    "CoordinationSignal": "troupe.systems.trading.messages",
     "CreditError": "troupe.errors",
     "CriticConfig": "troupe.models.config",
+    "CurriculumConfig": "troupe.systems.trading.curriculum",
     "DataError": "troupe.errors",
     "DatasetRegistry": "troupe.tasks.datasets",
     "Decision": "troupe.training.evaluation",
@@ -267,7 +305,11 @@ HOMES: dict[str, str] = {
     "Gate": "troupe.training.evaluation",
     "Generation": "troupe.protocols",
     "GenerationRequest": "troupe.protocols",
+    "GradientCoordinationSystem": "troupe.systems.trading.coordination",
     "GymnasiumEnvs": "troupe.training.vector_envs",
+    "HierarchyStrategy": "troupe.systems.trading.hierarchy",
+    "HierarchyTrainer": "troupe.systems.trading.pipeline",
+    "HierarchyWalkForward": "troupe.systems.trading.hierarchy_walkforward",
     "Instrument": "troupe.envs.market.instruments",
     "Interval": "troupe.maths.statistics",
     "JointTrainingEnv": "troupe.envs.market.faces",
@@ -293,9 +335,12 @@ HOMES: dict[str, str] = {
     "MetaControllerTrainingEnv": "troupe.envs.market.faces",
     "MinimaxPlayer": "troupe.search.minimax",
     "MissingExtra": "troupe.errors",
+    "ModelCheckpointingSystem": "troupe.systems.trading.checkpointing",
     "ModelConfig": "troupe.models.config",
     "ModelRegistry": "troupe.stores.registry",
     "NetworkEvaluator": "troupe.engines.evaluator",
+    "OnlineConfig": "troupe.systems.trading.online",
+    "OnlineLearner": "troupe.systems.trading.online",
     "OptimConfig": "troupe.training.config",
     "OptimizerGroup": "troupe.training.learner",
     "OracleEvaluator": "troupe.engines.evaluator",
@@ -303,6 +348,10 @@ HOMES: dict[str, str] = {
     "PPOConfig": "troupe.training.config",
     "PPORun": "troupe.training.ppo_run",
     "Pairs": "troupe.maths.ratings",
+    "PerformanceReport": "troupe.systems.trading.messages",
+    "Phase1Trainer": "troupe.systems.trading.phase1",
+    "Phase2Trainer": "troupe.systems.trading.phase2",
+    "Phase3JointTrainer": "troupe.systems.trading.phase3",
     "Policy": "troupe.models.language",
     "PolicyValueConfig": "troupe.models.config",
     "PolicyValueNet": "troupe.models.policy_value",
@@ -319,6 +368,7 @@ HOMES: dict[str, str] = {
     "RewardRules": "troupe.envs.market.rewards",
     "RolloutConfig": "troupe.training.config",
     "RolloutEvaluator": "troupe.engines.evaluator",
+    "RotationMarket": "troupe.envs.market.rotation",
     "SWETeacher": "troupe.workflows.swe_teacher",
     "SWEWorkflow": "troupe.workflows.swe",
     "Sampling": "troupe.episode",
@@ -344,16 +394,22 @@ HOMES: dict[str, str] = {
     "Symmetry": "troupe.protocols",
     "Task": "troupe.episode",
     "TaskGenerator": "troupe.protocols",
-    "Team": "troupe.agents",
+    "Team": "troupe.envs.market.team",
+    "TeamActorCritic": "troupe.models.team",
+    "TeamConfig": "troupe.models.config",
+    "TeamVector": "troupe.envs.market.team",
     "Ticker": "troupe.search.asynchronous",
     "TinyConfig": "troupe.models.config",
     "Tokens": "troupe.episode",
     "Tool": "troupe.protocols",
     "Tracker": "troupe.stores.tracking",
+    "TradingConfig": "troupe.systems.trading.hierarchy_config",
+    "TradingResult": "troupe.systems.trading.pipeline",
     "TrainerConfig": "troupe.training.config",
     "TrainingDataExtractor": "troupe.systems.selfplay.extraction",
     "TrainingError": "troupe.errors",
     "TrainingExample": "troupe.systems.selfplay.episodes",
+    "TrainingScenario": "troupe.systems.trading.curriculum",
     "Trajectory": "troupe.episode",
     "TrajectoryHandle": "troupe.handles",
     "TreeNode": "troupe.search.picture",
@@ -377,6 +433,7 @@ HOMES: dict[str, str] = {
     "compiled_game": "troupe.search.compiled",
     "credit_table": "troupe.training.credit",
     "deflated_sharpe": "troupe.maths.sharpe_tests",
+    "detect_market_regime": "troupe.envs.market.regimes",
     "dr_grpo": "troupe.maths.advantages",
     "edge_test": "troupe.maths.edge",
     "elo_of": "troupe.maths.ratings",
@@ -400,9 +457,12 @@ HOMES: dict[str, str] = {
     "mean_interval": "troupe.maths.statistics",
     "message": "troupe.episode",
     "minibatches": "troupe.batch",
+    "mixed_market": "troupe.envs.market.mixture",
     "null_market": "troupe.envs.market.planted",
     "pack": "troupe.batch",
     "paired_difference": "troupe.maths.statistics",
+    "pareto_front": "troupe.systems.trading.pareto",
+    "pareto_sweep": "troupe.systems.trading.pareto",
     "pass_at_k": "troupe.maths.statistics",
     "pcgrad": "troupe.maths.gradients",
     "picture_of": "troupe.search.picture",
@@ -416,15 +476,19 @@ HOMES: dict[str, str] = {
     "prepare_math": "troupe.tasks.competitions",
     "prepare_swe": "troupe.tasks.swe",
     "rae": "troupe.maths.advantages",
+    "read_agents_yaml": "troupe.systems.trading.documented",
     "read_gsm8k": "troupe.tasks.gsm8k",
     "read_quixbugs": "troupe.tasks.quixbugs",
     "read_r2e": "troupe.tasks.swebench",
     "read_swebench": "troupe.tasks.swebench",
+    "regime_series": "troupe.envs.market.regimes",
     "register_market": "troupe.envs.market.faces",
     "reinforce_pp": "troupe.maths.advantages",
     "reinforce_pp_baseline": "troupe.maths.advantages",
     "resample": "troupe.envs.market.resampling",
     "rloo": "troupe.maths.advantages",
+    "rotation_bound": "troupe.envs.market.rotation",
+    "rotation_market": "troupe.envs.market.rotation",
     "run_episodes": "troupe.training.rollout",
     "scenario": "troupe.envs.market.simulator",
     "sharpe": "troupe.maths.finance",

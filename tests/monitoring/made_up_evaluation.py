@@ -10,6 +10,7 @@ NAMES = (
     "PPO", "cash", "buy and hold", "1/N", "inverse volatility", "equal risk contribution", "momentum",
     "random, same turnover",
 )  # fmt: skip
+SECTORS, REGIMES = ("forex", "commodities", "equity"), ("volatile", "bull", "bear", "neutral")
 START = 1_546_473_600  # 2019-01-03
 
 Record = dict[str, Any]
@@ -67,6 +68,43 @@ def fold(number: int) -> Record:
     return {"number": number, **spans, "test": [f"{begin}-01-02T00:00+00:00", f"{begin}-12-30T00:00+00:00"]}
 
 
+def drivers(points: int, rng: random.Random) -> Record:
+    """Three sectors whose shares swing, regimes that last for a while, and what each agent reads."""
+    weights = [[1.2 + math.sin(i / (30 + 20 * k) + k) + rng.gauss(0, 0.05) for i in range(points)] for k in range(3)]
+    shares = {name: [w / sum(each) for w, *each in zip(weights[k], *weights, strict=True)]
+              for k, name in enumerate(SECTORS)}  # fmt: skip
+    regimes = [REGIMES[(i // 47 + i // 130) % 4] for i in range(points)]
+    return {
+        "agents": [
+            {"agent": "meta", "outputs": [*(f"allocation {name}" for name in SECTORS), "risk"],
+             "features": features(("market_std_20", "dispersion", "drawdown", "record_forex", "net_equity"), 0.31),
+             "groups": [
+                 {"name": "volatility", "share": 0.45, "fall": interval(0.021, 0.004, 20)},
+                 {"name": "records of the specialists", "share": 0.2, "fall": interval(-0.0004, 0.001, 20)},
+                 {"name": "hours", "share": 0.02, "fall": None},
+             ]},
+            {"agent": "forex", "outputs": ["EURUSD", "GBPUSD"],
+             "features": features((*(f"EURUSD_momentum_{n}" for n in (5, 10, 20)), "GBPUSD_rsi", "share_forex"), 0.24),
+             "groups": [{"name": "momentum", "share": 0.6}]},
+            {"agent": "commodities", "outputs": ["GOLD"], "features": features(("GOLD_std_20", "GOLD_macd"), 0.4),
+             "groups": []},
+        ],
+        "allocation": {
+            "times": [START + 86_400 * i for i in range(points)], "shares": shares,
+            "risk": [0.6 + 0.3 * math.sin(i / 55) for i in range(points)], "regime": regimes,
+        },
+        "by_regime": [
+            {"regime": name, "bars": 400 - 90 * k, "shares": dict.fromkeys(SECTORS, 1 / 3), "risk": 0.6 - 0.1 * k,
+             "sharpe": None if k == 3 else rng.gauss(0.3, 1)}
+            for k, name in enumerate(REGIMES)
+        ],
+    }  # fmt: skip
+
+
+def features(names: tuple[str, ...], largest: float) -> list[Record]:
+    return [{"name": name, "share": largest / 1.5**k} for k, name in enumerate(names)]
+
+
 def made_up(points: int = 1000) -> Record:
     rng = random.Random(0)
     profits = [rng.gauss(0.01, 0.4) for _ in range(412)] + [7.5, -6.2]
@@ -112,7 +150,7 @@ def made_up(points: int = 1000) -> Record:
             {"depth": 0.064, "start": "2022-09-01T00:00+00:00", "trough": "2022-10-19T00:00+00:00", "end": None,
              "bars": 85},
         ],
-        "drivers": [{"name": "momentum 20", "share": 0.41}, {"name": "volatility 60", "share": 0.22}],
+        "drivers": drivers(points, rng),
         "targets": [
             {"metric": "sharpe", "target": "> 2.0", "measured": "0.41", "met": False},
             {"metric": "max drawdown", "target": "< 15 %", "measured": "12.7 %", "met": True},

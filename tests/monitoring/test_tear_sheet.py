@@ -29,6 +29,7 @@ PARTS = (
     "regimes", "limits", "cost_sweep", "break_even", "monthly", "drawdowns", "drivers", "targets", "caveats",
     "commands", "title", "created",
 )  # fmt: skip
+OPTIONAL = {"drivers"}  # a record without it has no such section
 READ = sorted(set(PARTS) - {"years", "detectable", "trials", "break_even", "title", "created", "verdict"})
 
 
@@ -243,17 +244,17 @@ def test_a_page_without_some_parts_says_so_and_keeps_the_others(written: Written
     for part in gone:
         del record[part]
     shown = written(record)
-    assert shown.ids() >= SECTIONS
+    assert shown.ids() >= SECTIONS - OPTIONAL and OPTIONAL & shown.ids() == OPTIONAL - set(gone)
     assert ("No edge was shown" in shown.text) == ("verdict" not in gone)
     said = {part for part in PARTS if f"Not recorded: evaluation.json holds no {part}." in shown.text}
-    assert said == set(gone) & set(READ)
+    assert said == set(gone) & set(READ) - OPTIONAL
     assert absent(shown) == len(said) + ("strategies" in said)  # which holds the key figures too
     assert ("Configurations tried not recorded" in shown.text) == ("trials" in gone)
 
 
 def test_a_record_of_its_version_alone_is_a_page_of_sentences(written: Written) -> None:
     shown = written({"version": 1})
-    assert shown.ids() >= SECTIONS and "Not tested: nothing was shown" in shown.text
+    assert shown.ids() >= SECTIONS - OPTIONAL and "Not tested: nothing was shown" in shown.text
     assert "no edge is claimed without them" in shown.text
     assert hovers(shown) == [] and absent(shown) > 12
 
@@ -262,7 +263,7 @@ def test_empty_parts_are_sentences(written: Written) -> None:
     empty = {
         "folds": [], "strategies": [], "series": {"times": [], "curves": {}}, "attribution": [], "regimes": [],
         "trades": {"count": 0, "shown": [], "histogram": []}, "limits": [], "cost_sweep": [], "monthly": [],
-        "drawdowns": [], "drivers": [], "targets": [], "caveats": [], "commands": [],
+        "drawdowns": [], "drivers": {"agents": []}, "targets": [], "caveats": [], "commands": [],
     }  # fmt: skip
     shown = written(made_up(5) | empty)
     assert shown.ids() >= SECTIONS and hovers(shown) == []
@@ -384,7 +385,7 @@ for (const chart of document.querySelectorAll("svg.chart")) {
     if (a.right > document.documentElement.clientWidth) found.over.push("beyond the edge");
   });
 }
-const boxes = ".numbers > div, .key > div, .facts > div, .fold, .plot, .absent, .command";
+const boxes = ".numbers > div, .key > div, .facts > div, .fold, .agent, .plot, .absent, .command";
 for (const box of document.querySelectorAll(boxes))
   if (box.scrollWidth > box.clientWidth + 1) found.cut.push(box.className + ": " + box.textContent.slice(0, 60));
 const shade = () => getComputedStyle(document.body).backgroundColor;
@@ -411,6 +412,6 @@ def test_in_a_browser_nothing_is_cut_off_or_scrolls_sideways(tmp_path: Path, wid
     assert console(log) == []
     assert match, "the probe did not finish"
     assert json.loads(unescape(match[1])) == {
-        "charts": 5, "flat": 0, "tips": 5, "keys": 5, "cut": [], "over": [], "window": width, "wide": 0,
+        "charts": 6, "flat": 0, "tips": 6, "keys": 6, "cut": [], "over": [], "window": width, "wide": 0,
         "switched": True,
     }  # fmt: skip

@@ -418,3 +418,76 @@ def test_an_episode_that_does_not_end_is_an_error() -> None:
     net = ActorCritic(ActorCriticConfig(hidden=(8,)), (1,), Discrete(2), seed=0)
     with pytest.raises(DataError, match="is not over after 50 steps; give the environment a time limit"):
         play_episodes(net, GymnasiumEnvs([env]), 1, seed=0, max_steps=50)
+
+
+# ---------------------------------------------------------------------------------------------- several agents
+
+
+class Pair:
+    """A BatchEnv that pays two agents: the first +1, the second what it did; episodes of three steps."""
+
+    num_envs = 2
+
+    def __init__(self, pays: int = 2) -> None:
+        from gymnasium.spaces import Box
+
+        self.single_observation_space = Box(-np.inf, np.inf, (1,), np.float32)
+        self.single_action_space = Box(-1.0, 1.0, (2,), np.float32)
+        self.pays = pays
+        self.at = np.zeros(2, dtype=int)
+
+    def reset(self, generator: np.random.Generator, where: Any = None) -> np.ndarray:
+        self.at = np.where(np.ones(2, dtype=bool) if where is None else where, 0, self.at)
+        return self.at[:, None].astype(np.float32)
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, ...]:
+        self.at = self.at + 1
+        rewards = np.stack([np.ones(2), actions[:, 1], np.zeros(2)], axis=1)[:, : self.pays]
+        return self.at[:, None].astype(np.float32), rewards, np.zeros(2, dtype=bool), self.at >= 3
+
+
+class Two:
+    """Two agents whose values are 10 and 20 in every state."""
+
+    def act(self, observations: torch.Tensor, generator: torch.Generator | None) -> tuple[torch.Tensor, ...]:
+        n = len(observations)
+        actions = torch.rand((n, 2), generator=generator)
+        return actions, torch.zeros(n, 2), self.values(observations)
+
+    def values(self, observations: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([[10.0, 20.0]]).expand(len(observations), 2)
+
+
+def test_every_agent_has_its_own_advantages() -> None:
+    collector = Collector(Pair(), n_steps=4, gamma=0.5, gae_lambda=1.0, seed=0)
+    batch = collector.collect(Two())
+    rewards = batch["rewards"]
+    assert (
+        rewards.shape == (2, 4, 2) and batch["mask"].shape == (2, 4) and torch.equal(rewards[..., 0], torch.ones(2, 4))
+    )
+    torch.testing.assert_close(rewards[..., 1], batch["actions"][..., 1])
+    # Steps 0 to 2 are an episode that is cut off and bootstrapped; step 3 begins the next.
+    value = torch.tensor([10.0, 20.0])
+    expected = rewards[:, 0] + 0.5 * rewards[:, 1] + 0.25 * rewards[:, 2] + 0.125 * value - value
+    torch.testing.assert_close(batch["advantages"][:, 0], expected)
+    torch.testing.assert_close(batch["advantages"][:, 3], rewards[:, 3] + 0.5 * value - value)
+    torch.testing.assert_close(batch["returns"], batch["advantages"] + value)
+    assert batch.metadata["episodes"].returns.tolist() == [3.0, 3.0]  # the first agent's
+
+
+def test_a_network_that_judges_other_agents_than_are_paid_is_refused() -> None:
+    with pytest.raises(DataError, match="pays"):
+        Collector(Pair(pays=3), n_steps=2, gamma=0.9, gae_lambda=0.9, seed=0).collect(Two())
+
+
+def test_going_on_elsewhere_begins_new_episodes() -> None:
+    first, second = Pair(), Pair()
+    collector = Collector(first, n_steps=2, gamma=0.9, gae_lambda=0.9, seed=0)
+    collector.collect(Two())
+    collector.enter(second)
+    batch = collector.collect(Two())
+    assert first.at.tolist() == [2, 2] and batch.inputs["observations"][:, 0, 0].tolist() == [0.0, 0.0]
+    other = Pair()
+    other.num_envs = 3
+    with pytest.raises(ConfigError, match="no run can go on"):
+        collector.enter(other)

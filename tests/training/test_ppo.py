@@ -189,22 +189,18 @@ def learner_of(net: ActorCritic, chosen: PPOConfig, remaining: float = 1.0) -> A
     return ppo_learner(net, chosen, lambda: remaining)
 
 
-def test_every_step_is_learned_from_once_per_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_step_is_learned_from_once_per_epoch() -> None:
     net, batch = problem(Discrete(3), 4, 15)
     batch["mask"][0, :12] = 0.0  # 48 steps are left: three minibatches
     batch.columns["returns"][:] = torch.arange(60.0).reshape(4, 15)
     seen: list[list[float]] = []
-    from troupe.training import ppo
-
-    real = ppo.actor_critic
 
     def watching(net: Any, steps: Batch, *rest: Any, **options: Any) -> Any:
         seen.append(steps["returns"][:, 0].tolist())
-        return real(net, steps, *rest, **options)
+        return actor_critic(net, steps, *rest, **options)
 
-    monkeypatch.setattr(ppo, "actor_critic", watching)
-    chosen = settings(batch_size=16, n_epochs=2)
-    metrics = ppo_update(net, batch, learner_of(net, chosen), chosen, generator=torch.Generator().manual_seed(0))
+    chosen, draws = settings(batch_size=16, n_epochs=2), torch.Generator().manual_seed(0)
+    metrics = ppo_update(net, batch, learner_of(net, chosen), chosen, generator=draws, objective=watching)
     assert [len(part) for part in seen] == [16] * 6 and metrics["steps"] == 6
     epochs = [[r for part in parts for r in part] for parts in (seen[:3], seen[3:])]
     assert sorted(epochs[0]) == sorted(epochs[1]) == [float(i) for i in range(60) if i >= 12]
@@ -307,3 +303,47 @@ def test_both_ways_of_computing_make_the_same_step(monkeypatch: pytest.MonkeyPat
         ends.append([p.detach().clone() for p in net.parameters()])
     for a, b in zip(*ends, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------- teams
+
+
+def test_a_teams_losses_are_those_of_its_agents_alone() -> None:
+    """One scalar per agent, equal to PPO's loss of that agent's network, and so are the gradients of its heads."""
+    from troupe.models.config import TeamConfig
+    from troupe.models.team import TeamActorCritic
+
+    views, parts = {"meta": slice(0, 3), "a": slice(3, 7)}, {"meta": slice(0, 2), "a": slice(2, 3)}
+    net = TeamActorCritic(TeamConfig(meta_hidden=(6,), specialist_hidden=(5,)), views, parts, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    seen = torch.randn(24, 7, generator=generator)
+    played = net.act(seen, generator)
+    columns = {
+        "actions": played.actions, "old_logprobs": played.logprobs + 0.1 * torch.randn(24, 2, generator=generator),
+        "advantages": torch.randn(24, 2, generator=generator), "returns": torch.randn(24, 2, generator=generator),
+        "values": played.values,
+    }  # fmt: skip
+    mask = torch.ones(24, 1)
+    steps = Batch({"observations": seen[:, None]}, {n: c[:, None] for n, c in columns.items()} | {"mask": mask})
+    chosen, meter = settings(ent_coef=0.01), Meter()
+    losses = objectives.team_actor_critic(net, steps, chosen, meter)()
+    assert list(losses) == ["meta", "a"]
+    inputs = {"meta": torch.cat([seen[:, :3], net.embeddings(seen)], -1), "a": seen[:, 3:]}
+    for place, agent in enumerate(net.agents):
+        alone = Batch(
+            {"observations": inputs[agent][:, None]},
+            {
+                name: column[:, None, parts[agent]] if name == "actions" else column[:, place : place + 1]
+                for name, column in columns.items()
+            }
+            | {"mask": mask},
+        )
+        own = Meter()
+        terms = actor_critic(net.module(agent), alone, chosen, own)()
+        torch.testing.assert_close(losses[agent], sum(terms.values()))
+        assert own.means()["approx_kl"] == pytest.approx(meter.means()[f"approx_kl/{agent}"], rel=1e-4)
+        head = [net.module(agent).policy.linear.weight]
+        torch.testing.assert_close(
+            torch.autograd.grad(losses[agent], head, retain_graph=True),
+            torch.autograd.grad(sum(terms.values()), head, retain_graph=True),
+        )

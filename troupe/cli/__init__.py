@@ -46,6 +46,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["train"] and words[1:2] and words[1].startswith("env="):  # the system that its first key names
         words.insert(1, "env")
+    if words[:2] == ["evaluate", "trading"]:  # a command of its own: `evaluate` takes options alone
+        words[:2] = ["evaluate trading"]
     arguments, rest = root.parse_known_args(words)
     if rest and ("overrides" not in arguments or any(word.startswith("-") for word in rest)):
         root.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -88,6 +90,16 @@ def parser() -> argparse.ArgumentParser:
     _configured(market, None, "named preset (planted, null)")
     market.set_defaults(command=("troupe.cli.market", "train_market"))
 
+    trading = systems.add_parser("trading", help="specialists and a meta-controller, in three phases (document 002)")
+    trading.add_argument("--phase", type=int, choices=(1, 2, 3), default=None, help="this phase alone (default: all)")
+    trading.add_argument("--timesteps", type=int, default=None, metavar="N", help="of that phase; in phase 1 for each")
+    trading.add_argument("--resume", action="store_true", help="continue the folder's run; an error without one")
+    trading.add_argument("--output-dir", default=None, metavar="DIR", help="run folder (default: runs/trading)")
+    trading.add_argument("--log-dir", default=None, metavar="DIR", help="logs per phase (default: logs in the run)")
+    trading.add_argument("--device", choices=("cpu", "cuda"), default=None, help="of phase 3 (default: cpu)")
+    _configured(trading, None, "named preset (documented, tenth, rotation, planted, null)")
+    trading.set_defaults(command=("troupe.cli.trading", "train_trading"))
+
     evaluate = commands.add_parser("evaluate", help="score a trained team on held-out tasks")
     evaluate.add_argument(
         "--checkpoint", required=True, metavar="RUN", help="run, RUN/start, checkpoint or registry folder"
@@ -102,6 +114,16 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--json", default=None, metavar="FILE", help="also write the report there")
     evaluate.set_defaults(command=("troupe.cli.evaluate", "evaluate"))
+
+    traded = commands.add_parser("evaluate trading", help="what a run of `train trading` trades, measured again")
+    traded.add_argument("--run", default="runs/trading", metavar="DIR", help="run folder (default: runs/trading)")
+    traded.add_argument("--episodes", type=int, default=None, metavar="N", help="at most (default: those of the run)")
+    traded.add_argument(
+        "--stretch", choices=("validation", "test"), default="test",
+        help="what the gates were judged by, or what nothing has seen (default)",
+    )  # fmt: skip
+    traded.add_argument("--json", default=None, metavar="FILE", help="also write the metrics there")
+    traded.set_defaults(command=("troupe.cli.trading", "evaluate_trading"))
 
     ask = commands.add_parser("ask", help="let a trained team work on one problem")
     ask.add_argument("run", help="run, checkpoint or registry folder")

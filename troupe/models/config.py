@@ -8,7 +8,8 @@ from pydantic import Field, PositiveInt
 
 from troupe.config import Frozen
 
-__all__ = ["ActorCriticConfig", "CriticConfig", "LoraSettings", "ModelConfig", "PolicyValueConfig", "TinyConfig"]
+__all__ = ["ActorCriticConfig", "CriticConfig", "LoraSettings", "ModelConfig", "PolicyValueConfig", "TeamConfig",
+           "TinyConfig"]  # fmt: skip
 
 
 class TinyConfig(Frozen):
@@ -109,3 +110,16 @@ class ActorCriticConfig(Frozen):
     """Whether policy and value share the hidden layers, or each has its own."""
     log_std: float = Field(0.0, ge=-10, le=3)
     """Logarithm of the standard deviations that continuous actions begin with."""
+
+
+class TeamConfig(Frozen):
+    """A meta-controller and its specialists."""
+
+    meta_hidden: tuple[PositiveInt, ...] = Field((64, 64), min_length=1)
+    """Widths of the meta-controller's hidden layers."""
+    specialist_hidden: tuple[PositiveInt, ...] = Field((64, 64), min_length=1)
+    """Widths of each specialist's hidden layers; the last is that of its embedding."""
+    activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"
+    """After each hidden layer."""
+    log_std: float = Field(-0.5, ge=-10, le=3)
+    """Logarithm of the standard deviations that actions begin with."""

@@ -26,7 +26,8 @@ from troupe.monitoring import tear_sheet_panels as panels
 from troupe.monitoring import tear_sheet_time as time
 from troupe.monitoring.pages import template
 from troupe.monitoring.run_folder import Found
-from troupe.monitoring.tear_sheet_numbers import bounds, day, plain, probability, ratio, real, share, told, words
+from troupe.monitoring.tear_sheet_drivers import drivers
+from troupe.monitoring.tear_sheet_numbers import bounds, day, minus, plain, probability, ratio, real, share, told, words
 from troupe.monitoring.tear_sheet_panels import Strategy
 from troupe.stores.atomic import write_atomic
 
@@ -36,7 +37,7 @@ T = TypeVar("T")
 
 _NAME = "evaluation.json"
 _VERSION = 1
-_OBJECTS = ("market", "series", "trades")
+_OBJECTS = ("market", "series", "trades", "drivers")
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, LookupError, OSError, RecursionError)
 _SURE = 0.95
 """A deflated Sharpe ratio below this is no more than luck among the trials would give."""
@@ -122,7 +123,8 @@ def _parts(record: Mapping[str, Any]) -> dict[str, Any]:
         "regimes": _part(record, "regimes", lambda part: _regimes(part, strategies.value or ())),
         "limits": _part(record, "limits", _limits),
         "sweep": _part(record, "cost_sweep", lambda part: panels.sweep(part, record.get("break_even"))),
-        "drivers": _part(record, "drivers", _drivers),
+        "drivers": None if record.get("drivers") is None else _part(record, "drivers", drivers),
+        "phases": None if record.get("phases") is None else _part(record, "phases", _phases),
         "folds": _part(record, "folds", time.folds),
         "targets": _part(record, "targets", _targets),
         "caveats": _part(record, "caveats", lambda part: [words(text) for text in part]),
@@ -237,11 +239,12 @@ def _facts(market: Mapping[str, Any], record: Mapping[str, Any]) -> list[tuple[s
     names = [words(name) for name in market.get("instruments") or ()]
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     per_year, capital = real(market.get("periods_per_year")), real(market.get("capital"))
+    paths = real(market.get("paths")) or 1
     created, file = _text(record, "created"), _text(record.get("trials"), "file")
     rows = [
         ("Market", "simulated" if market.get("simulated") is True else "recorded prices"),
         ("Instruments", ", ".join(names[:8]) + more),
-        ("Bars", plain(real(market.get("bars")))),
+        ("Bars", plain(real(market.get("bars"))) + (f" in each of {paths:,.0f} histories" if paths > 1 else "")),
         ("First bar", day(market["first"]) if market.get("first") else ""),
         ("Last bar", day(market["last"]) if market.get("last") else ""),
         ("Bars per year", "" if per_year is None else plain(per_year)),
@@ -271,17 +274,19 @@ _LABELS = {
 def _figures(learned: Strategy) -> list[_Figure]:
     """The learned strategy's key figures: every metric with its interval, then what the tests say."""
     found = [
-        _Figure(_LABELS.get(name, _capital(name)), told(name, each.mean), bounds(name, each))
+        _Figure(
+            _LABELS.get(name, _capital(name)).replace("seeds", learned.over), told(name, each.mean), bounds(name, each)
+        )
         for name, each in learned.metrics.items()
     ]
-    seeds = f"of {learned.seeds} seed{'s' * (learned.seeds != 1)}"
+    runs = f"of {learned.seeds} {learned.over}" if learned.seeds != 1 else "of 1 run"
     return [
         *found,
         _Figure("Probability of a Sharpe ratio above 0", ratio(learned.probabilistic), "probabilistic Sharpe ratio"),
         _Figure("The same against the best trial", ratio(learned.deflated), "deflated Sharpe ratio"),
         _Figure("VaR forecast was right", probability(learned.kupiec), "p-value, Kupiec's test"),
-        _Figure("Seeds with an edge of their own", f"{learned.significant}", seeds),
-        _Figure("Ruined policies", f"{learned.ruined}", seeds, "bad" if learned.ruined else ""),
+        _Figure(f"{_capital(learned.over)} with an edge of their own", f"{learned.significant}", runs),
+        _Figure("Ruined", f"{learned.ruined}", runs, "bad" if learned.ruined else ""),
     ]
 
 
@@ -315,17 +320,43 @@ def _limits(part: Any) -> list[panels.Amount]:
     return panels.amounts(rows, "mixed", 1.0)
 
 
-def _drivers(part: Any) -> list[panels.Amount]:
-    rows = [(words(entry["name"]), (share(size := real(entry["share"])),), size) for entry in part]
-    return panels.amounts(sorted(rows, key=lambda row: -(row[2] or 0.0)), "agent-0")
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """One gate: whose, what it said, how many of the runs it let through, (target, measured, met) by metric."""
+
+    name: str
+    against: str
+    said: str
+    promoted: int
+    runs: int
+    targets: Mapping[str, tuple[str, str, bool]]
+
+    @property
+    def answer(self) -> str:
+        if self.runs == 1:
+            return "✓ let through" if self.promoted else "✗ held back"
+        return f"{self.promoted} of {self.runs} let through"
+
+
+def _phases(part: Any) -> tuple[list[str], list[_Phase]]:
+    """(metrics of the targets in order, rows)."""
+    rows = [
+        _Phase(
+            f"{e['phase']:d} {words(e.get('part') or '')}".strip(), words(e["against"]), words(e["gate"]),
+            int(e["promoted"]), int(e["runs"]), {row[0]: row[1:] for row in _targets(e["targets"])},
+        )
+        for e in part
+    ]  # fmt: skip
+    return list(dict.fromkeys(name for row in rows for name in row.targets)), rows
 
 
 def _targets(part: Any) -> list[tuple[str, str, str, bool]]:
     """(metric, target, measured, met). Only a plain true has met it."""
     return [
         (
-            _LABELS.get(name := words(entry["metric"]), _capital(name)), words(entry["target"]),
-            words(entry["measured"]) if entry.get("measured") is not None else "not measured", entry.get("met") is True,
+            _LABELS.get(name := words(entry["metric"]).replace("_", " "), _capital(name)), words(entry["target"]),
+            minus(words(entry["measured"])) if entry.get("measured") is not None else "not measured",
+            entry.get("met") is True,
         )
         for entry in part
     ]  # fmt: skip

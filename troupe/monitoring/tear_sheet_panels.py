@@ -29,6 +29,7 @@ class Strategy:
     name: str
     learned: bool
     seeds: int
+    over: str  # what the runs differ in: seeds or histories
     metrics: Mapping[str, Measured]
     p: float | None
     edge: bool
@@ -47,7 +48,7 @@ def strategies(part: Any) -> tuple[Strategy, ...]:
 def _strategy(entry: Mapping[str, Any]) -> Strategy:
     found = {words(name): measured(value) for name, value in entry["metrics"].items()}
     return Strategy(
-        words(entry["name"]), entry["learned"] is True, int(entry["seeds"]),
+        words(entry["name"]), entry["learned"] is True, int(entry["seeds"]), words(entry.get("over") or "seeds"),
         {name: value for name, value in found.items() if value is not None}, real(entry.get("p")),
         entry.get("edge") is True, int(entry.get("significant") or 0), real(entry.get("probabilistic")),
         real(entry.get("deflated")), real(entry.get("kupiec")), int(entry.get("ruined") or 0),
@@ -210,7 +211,7 @@ def sweep(part: Any, break_even: Any) -> Sweep:
     if drawn:
         band = [(f, e.low, e.high) for f, e in drawn if e.low is not None and e.high is not None]
         line = Series("annual return", "ink", [(f, e.mean) for f, e in drawn], band, dots=True)
-        note = "Mean over the seeds; the band is the 95 % interval."
+        note = "The mean, and its 95 % interval as a band."
         plot = line_plot("Annual return", [line], note=note, share=True, x_name="costs \N{MULTIPLICATION SIGN}")
         chart = replace(plot, y_ticks=tuple((at, minus(label)) for at, label in plot.y_ticks))
     rows = tuple(

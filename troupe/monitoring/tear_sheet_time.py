@@ -76,7 +76,7 @@ def _equity(
     low, high = (dict(gains[series[-1].name].get(key, ())) for key in ("low", "high"))
     if low and high:
         series[-1] = replace(series[-1], band=[(x, low[x], high[x]) for x in sorted(low.keys() & high.keys())])
-    band = " The band runs from the lowest to the highest seed." if series[-1].band else ""
+    band = " The band runs from the lowest to the highest run." if series[-1].band else ""
     return _over_time("Equity", f"Gain on the capital, after costs.{band}", series, axis)
 
 

@@ -45,7 +45,9 @@ def remember_config(
                 raise StorageError(
                     f"{folder} was begun with {key}={was!r}, this run has {now!r}; use another run folder"
                 )
-    write_atomic(path, json.dumps(config, indent=2, sort_keys=True).encode())
+    written = json.dumps(config, indent=2, sort_keys=True).encode()
+    if not path.exists() or path.read_bytes() != written:  # processes of one run may come here at the same time
+        write_atomic(path, written)
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[tuple[str, Any, Any]]:

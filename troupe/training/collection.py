@@ -27,7 +27,7 @@ from troupe.models.actions import Box, Discrete, Space, space_of
 from troupe.training.normalization import ObservationScale, ReturnScale
 from troupe.training.vector_envs import Stepped, stepper
 
-__all__ = ["Acting", "Collector", "Episodes", "play_episodes"]
+__all__ = ["Acting", "Collector", "Episodes", "as_inputs", "play_episodes"]
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +36,12 @@ class Acting(Protocol):
     """Who is collected from; `ActorCritic` is one."""
 
     def act(self, observations: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-        """(actions `[n]` or `[n, A]`, log-probs `[n]`, values `[n]`); without a generator the likeliest actions."""
+        """(actions `[n]` or `[n, A]`, log-probs `[n]`, values `[n]`); without a generator the likeliest actions.
+        Log-probs and values of K agents that act together are `[n, K]`."""
         ...
 
     def values(self, observations: Tensor) -> Tensor:
-        """`[n]`."""
+        """`[n]` or `[n, K]`."""
         ...
 
 
@@ -110,7 +111,8 @@ class Collector:
     def collect(self, net: Acting) -> Batch:
         """Batch `[N, T]`: `inputs["observations"]`, `actions`, `old_logprobs`, `values`, `rewards`, `terminated`,
         `truncated`, `mask`, `advantages` (GAE) and `returns` (advantages + values); `metadata["episodes"]` holds the
-        Episodes that ended. Raises DataError for observations or rewards that are not finite."""
+        Episodes that ended. Where an environment pays K agents, `[N, K]`, what is theirs is `[N, T, K]`, and the
+        episodes' returns are the first agent's. Raises DataError for observations or rewards that are not finite."""
         if self._inputs is None or not self.carry:
             self._begin()
         moments = [self._step(net) for _ in range(self.n_steps)]
@@ -134,8 +136,7 @@ class Collector:
         return _Moment(inputs, acted, stepped, self._read(stepped.final, learn=False) if some else None)
 
     def _read(self, observations: Any, *, learn: bool) -> Tensor:
-        encoded = self._encode(observations)
-        tensor = torch.as_tensor(encoded, dtype=torch.float32, device=self.device)
+        tensor = as_inputs(self._encode(observations), self.device)
         total = tensor.sum().item()  # cheaper than looking at each; an overflow is looked into
         if total - total != 0 and not bool(torch.isfinite(tensor).all()):
             raise DataError(f"the environment {_name(self._stepper.env)} gave an observation that is NaN or infinite")
@@ -153,31 +154,43 @@ class Collector:
         if not bool(torch.isfinite(paid).all()):
             raise DataError(f"the environment {_name(self._stepper.env)} gave a reward that is NaN or infinite")
         taken = None if steps[0].taken is None else self._stack([step.taken for step in steps])
-        episodes = self._episodes(paid, ended, taken)
+        episodes = self._episodes(paid if paid.ndim == 2 else paid[:, :, 0], ended, taken)
         rewards = paid.float() if self.return_scale is None else self.return_scale(paid, ended)
         actions, logprobs, values = (torch.stack(column) for column in zip(*(m.acted for m in moments), strict=True))
+        if values.shape != rewards.shape:
+            raise DataError(
+                f"the environment {_name(self._stepper.env)} pays {list(rewards.shape[2:])} agents per place, and the "
+                f"network judges {list(values.shape[2:])}"
+            )
         following = torch.cat([values[1:], last[None]])
         self._bootstrap(net, moments, following)
         # Every column of these views is one step of all environments, and lies in one piece of memory.
-        cut, over = truncated.float().T, terminated.float().T
-        advantages = gae(
-            rewards.T, values.T, following.T, over, cut, gamma=self.gamma, lam=self.gae_lambda
-        )  # fmt: skip
+        cut, over = truncated.float(), terminated.float()
+        advantages = self._advantages(rewards, values, following, over, cut)
+        values = values.transpose(0, 1)
         return Batch(
             inputs={"observations": torch.stack([m.inputs for m in moments]).transpose(0, 1)},
             columns={
                 "actions": actions.transpose(0, 1),
-                "old_logprobs": logprobs.T,
-                "values": values.T,
-                "rewards": rewards.T,
-                "terminated": over,
-                "truncated": cut,
-                "mask": torch.ones_like(advantages) if taken is None else taken.float().T,
+                "old_logprobs": logprobs.transpose(0, 1),
+                "values": values,
+                "rewards": rewards.transpose(0, 1),
+                "terminated": over.T,
+                "truncated": cut.T,
+                "mask": torch.ones_like(over.T) if taken is None else taken.float().T,
                 "advantages": advantages,
-                "returns": advantages + values.T,
+                "returns": advantages + values,
             },
             metadata={"episodes": episodes},
         )
+
+    def _advantages(self, rewards: Tensor, values: Tensor, following: Tensor, over: Tensor, cut: Tensor) -> Tensor:
+        """`[N, T]` or `[N, T, K]` of `[T, N]` or `[T, N, K]`: every agent of every environment is a row of GAE."""
+        rows = [column.reshape(len(column), -1).T for column in (rewards, values, following)]
+        agents = rewards[0, 0].numel()
+        ends = [(end if agents == 1 else end.repeat_interleave(agents, 1)).T for end in (over, cut)]
+        advantages = gae(*rows, *ends, gamma=self.gamma, lam=self.gae_lambda)
+        return advantages.T.reshape(rewards.shape).transpose(0, 1)
 
     def _stack(self, rows: list[Any]) -> Tensor:
         if isinstance(rows[0], Tensor):
@@ -209,6 +222,18 @@ class Collector:
             returns, lengths = np.where(over, 0.0, returns), np.where(over, 0, lengths)
         self._open = returns + rewards[begun:].sum(0), lengths + counted[begun:].sum(0)
         return Episodes(np.concatenate([r for r, _ in found]), np.concatenate([n for _, n in found]))
+
+    def enter(self, envs: Any) -> None:
+        """Goes on in other environments with the same spaces; the episodes that are open are left where they stand.
+        Raises ConfigError where they differ in what is seen or done, or in number."""
+        shape, encode = _reader(envs.single_observation_space)
+        if (shape, space_of(envs.single_action_space), envs.num_envs) != (
+            self.observation_shape, self.space, self.num_envs,
+        ):  # fmt: skip
+            raise ConfigError("the other environments have other spaces, or are more or fewer: no run can go on there")
+        self._stepper, self._encode = stepper(envs), encode
+        self._decode = _writer(self.space, envs.single_action_space, self.device)
+        self._inputs = None
 
     # ------------------------------------------------------------------------------------------ state
 
@@ -265,7 +290,7 @@ class Collector:
                 _name(self._stepper.env),
             )
             return
-        self._observations, self._inputs = observations, stored["inputs"].to(self.device)
+        self._observations, self._inputs = observations, stored["inputs"].to(self.device, copy=True)
         self._open = stored["returns"].copy(), stored["lengths"].copy()
 
 
@@ -324,11 +349,19 @@ class _Evaluation:
         return Episodes(np.array([r for r, _ in found]), np.array([n for _, n in found]))
 
     def _read(self, observations: Any) -> Tensor:
-        tensor = torch.as_tensor(self._encode(observations), dtype=torch.float32, device=self.device)
+        tensor = as_inputs(self._encode(observations), self.device)
         return tensor if self.scale is None else self.scale(tensor)
 
 
 # ---------------------------------------------------------------------------------------------- spaces
+
+
+def as_inputs(observations: Any, device: torch.device | str = "cpu") -> Tensor:
+    """float32 on the device. NumPy arrays are copied: products of matrices round by where in memory their rows lie, so
+    that a run which goes on from a checkpoint would otherwise end one bit beside the one that was left alone."""
+    if isinstance(observations, np.ndarray):
+        return torch.tensor(observations, dtype=torch.float32, device=device)
+    return torch.as_tensor(observations, dtype=torch.float32, device=device)
 
 
 def _numpy(column: Any) -> Any:

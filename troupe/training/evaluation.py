@@ -161,11 +161,25 @@ class Gate:
             difference = self._difference(candidate, incumbent)
         except DataError as error:
             return Decision(False, (*reasons, str(error)))
-        gap = f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] over {difference.n} tasks"
+        return self._verdict(difference, reasons, "tasks")
+
+    def decide_scores(
+        self, candidate: Sequence[float], incumbent: Sequence[float], unit: str = "episodes"
+    ) -> Decision:  # fmt: skip
+        """The same for one number per episode, both sides on the same episodes in the same order. A score that is
+        missing or not finite is a refused promotion."""
+        try:
+            difference = paired_difference(candidate, incumbent, self.confidence)
+        except DataError as error:
+            return Decision(False, (str(error),))
+        return self._verdict(difference, [], unit)
+
+    def _verdict(self, difference: Interval, reasons: list[str], unit: str) -> Decision:
+        gap = f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] over {difference.n} {unit}"
         if not difference.low > self.margin:
             reasons.append(f"no improvement shown: {gap}, the lower bound must exceed {self.margin:+.3f}")
         if difference.n < self.min_tasks:
-            reasons.append(f"only {difference.n} tasks were compared, {self.min_tasks} are needed")
+            reasons.append(f"only {difference.n} {unit} were compared, {self.min_tasks} are needed")
         if reasons:
             return Decision(False, tuple(reasons), difference)
         return Decision(True, (f"improved by {gap}",), difference)

@@ -28,20 +28,26 @@ from troupe.models.config import CriticConfig
 from troupe.models.language import Policy, ValueModel
 from troupe.models.prefix_tree import partition
 from troupe.models.scoring import score, value
+from troupe.models.team import TeamActorCritic
 from troupe.training.compact import compact_ppo, fits
 from troupe.training.config import AlgorithmConfig, PPOConfig
 
 __all__ = [
     "Meter",
+    "Objective",
     "actor_critic",
     "critic_values",
     "language_policy",
     "policy_value",
     "recomputed_logprobs",
     "supervised",
+    "team_actor_critic",
 ]
 
 Closures = Iterator[Callable[[], dict[str, Tensor]]]
+
+Objective = Callable[..., Callable[[], dict[str, Tensor]]]
+"""(network, steps `[n, 1]`, PPOConfig, Meter, clip_range=) -> the closure of a minibatch, as `actor_critic`."""
 
 
 @dataclass(slots=True)
@@ -273,6 +279,47 @@ def _ppo_terms(
         moved = KL_ESTIMATORS["k3"](old - found.logprobs).mean()  # of samples of the old policy
         means = torch.stack([moved, surrogate.clipped.float().mean(), found.entropies.mean()]).tolist()
     return losses, dict(zip(("approx_kl", "clip_fraction", "entropy"), means, strict=True))
+
+
+def team_actor_critic(
+    net: TeamActorCritic, steps: Batch, settings: PPOConfig, meter: Meter, *, clip_range: float | None = None
+) -> Callable[[], dict[str, Tensor]]:
+    """PPO's loss of K agents that act together, one scalar for each: its policy, value and entropy terms as in
+    `actor_critic`, over columns `[n, 1, K]`. What agents share gets a gradient of each, for the learner's `combine`."""
+    clip = settings.clip_range if clip_range is None else clip_range
+
+    def closure() -> dict[str, Tensor]:
+        losses, measured = _team_terms(net, steps, settings, clip)
+        meter.add_means(measured, len(steps))
+        return losses
+
+    return closure
+
+
+def _team_terms(
+    net: TeamActorCritic, steps: Batch, settings: PPOConfig, clip: float
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    old, advantages = steps["old_logprobs"], steps["advantages"]
+    logprobs, entropies, values = net.evaluate(steps.inputs["observations"], steps["actions"])
+    if settings.normalize_advantage and len(advantages) > 1:
+        deviation, mean = torch.std_mean(advantages, 0, keepdim=True)
+        advantages = (advantages - mean) / (deviation + 1e-8)
+    surrogate = ppo_clip(logprobs, old, advantages, clip_low=clip, clip_high=clip)
+    error = value_loss(values, steps["returns"], steps["values"], clip=settings.clip_range_vf, pessimistic=False)
+    total = surrogate.loss + 2 * settings.vf_coef * error
+    if settings.ent_coef > 0:
+        total = total - settings.ent_coef * entropies
+    losses = dict(zip(net.agents, total.mean((0, 1)).unbind(), strict=True))
+    with torch.no_grad():
+        moved = KL_ESTIMATORS["k3"](old - logprobs)
+        means = torch.stack([moved, surrogate.clipped.float(), entropies]).mean((1, 2))  # [3, K]
+        table = torch.cat([means.mean(1, keepdim=True), means], 1).tolist()
+    measured: dict[str, float] = {}
+    for name, row in zip(("approx_kl", "clip_fraction", "entropy"), table, strict=True):
+        measured |= {
+            f"{name}{end}": value for end, value in zip(("", *(f"/{a}" for a in net.agents)), row, strict=True)
+        }
+    return losses, measured
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from troupe.errors import ConfigError
 from troupe.models.actor_critic import ActorCritic
 from troupe.training.config import PPOConfig
 from troupe.training.learner import Learner, OptimizerGroup, flattened
-from troupe.training.objectives import Meter, actor_critic
+from troupe.training.objectives import Meter, Objective, actor_critic
 
 __all__ = ["explained_variance", "ppo_learner", "ppo_update"]
 
@@ -39,13 +40,14 @@ def ppo_learner(net: ActorCritic, settings: PPOConfig, remaining: Callable[[], f
 
 
 def ppo_update(
-    net: ActorCritic,
+    net: Any,
     batch: Batch,
     learner: Learner,
     settings: PPOConfig,
     *,
     generator: torch.Generator,
     remaining: float = 1.0,
+    objective: Objective = actor_critic,
 ) -> dict[str, float]:
     """Learns from a rollout and returns the metrics, means over the minibatches. Raises ConfigError where a minibatch
     would be larger than the rollout."""
@@ -57,7 +59,7 @@ def ppo_update(
     metrics: dict[str, float] = {}
     done = 0
     for steps in _epochs(batch, settings, generator):
-        terms = actor_critic(net, steps, settings, meter, clip_range=clip)()
+        terms = objective(net, steps, settings, meter, clip_range=clip)()
         if settings.target_kl is not None and meter.last["approx_kl"] > TOO_FAR * settings.target_kl:
             break
         metrics = learner.update([lambda terms=terms: terms])  # type: ignore[misc]
@@ -94,8 +96,8 @@ def _epochs(batch: Batch, settings: PPOConfig, generator: torch.Generator) -> It
 
 def explained_variance(batch: Batch) -> float:
     """1 - Var(R - V) / Var(R) over the steps of the batch: 1 for a perfect critic, 0 for one that knows the mean alone;
-    0 where all returns are the same."""
+    0 where all returns are the same. Of several agents the first."""
     kept = batch["mask"].bool()
-    returns, values = batch["returns"][kept], batch["values"][kept]
+    returns, values = (batch[name][kept].reshape(int(kept.sum()), -1)[:, 0] for name in ("returns", "values"))
     variance = float(returns.var(correction=0))
     return 1.0 - float((returns - values).var(correction=0)) / variance if variance > 0 else 0.0

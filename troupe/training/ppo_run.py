@@ -9,7 +9,7 @@ store.save(run.rollouts, {"net": dict(run.net.state_dict())}, run.state_dict(), 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from troupe.models.actor_critic import ActorCritic
 from troupe.models.config import ActorCriticConfig
 from troupe.training.collection import Collector, Episodes
 from troupe.training.config import PPOConfig
+from troupe.training.learner import Learner
+from troupe.training.objectives import Objective, actor_critic
 from troupe.training.ppo import ppo_learner, ppo_update
 
 __all__ = ["PPORun", "run_seeds"]
@@ -31,12 +33,15 @@ def run_seeds(seed: int) -> list[int]:
 
 
 class PPORun:
-    """Network, collector, learner and the order of minibatches, for a known number of rollouts."""
+    """Network, collector, learner and the order of minibatches, for a known number of rollouts.
+
+    `net` is a configuration, or a network that learns on: whatever `objective` takes, and `learner` makes a learner of.
+    """
 
     def __init__(
         self,
         envs: Any,
-        net: ActorCriticConfig,
+        net: ActorCriticConfig | Any,
         settings: PPOConfig,
         *,
         total_timesteps: int,
@@ -44,19 +49,27 @@ class PPORun:
         carry: bool = True,
         normalize_observations: bool = False,
         normalize_rewards: bool = False,
+        learner: Callable[[Any, PPOConfig, Callable[[], float]], Learner] = ppo_learner,
+        objective: Objective = actor_critic,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.settings = settings
         weights, episodes, shuffle, _ = run_seeds(seed)
         self.collector = Collector(
             envs, n_steps=settings.n_steps, gamma=settings.gamma, gae_lambda=settings.gae_lambda, seed=episodes,
             carry=carry, normalize_observations=normalize_observations, normalize_rewards=normalize_rewards,
+            device=device,
         )  # fmt: skip
         self.per_rollout = settings.n_steps * self.collector.num_envs
         self.total = -(-total_timesteps // self.per_rollout)  # rollouts
-        self.net = ActorCritic(net, self.collector.observation_shape, self.collector.space, seed=weights)
-        self.learner = ppo_learner(self.net, settings, lambda: self.remaining)
+        if isinstance(net, ActorCriticConfig):
+            net = ActorCritic(net, self.collector.observation_shape, self.collector.space, seed=weights)
+        self.net = net
+        self.learner = learner(net, settings, lambda: self.remaining)
+        self.objective = objective
         self.shuffle = torch.Generator().manual_seed(shuffle)
         self.rollouts = 0  # learned from
+        self.episodes = Episodes(np.zeros(0), np.zeros(0, dtype=np.int64))  # that ended in the last rollout
         self.cpu: dict[str, float] = {}  # seconds of the last rollout, by what was done
 
     @property
@@ -74,11 +87,13 @@ class PPORun:
         batch = self.collector.collect(self.net)
         collected = time.process_time()
         learned = ppo_update(
-            self.net, batch, self.learner, self.settings, generator=self.shuffle, remaining=self.remaining
-        )
+            self.net, batch, self.learner, self.settings, generator=self.shuffle, remaining=self.remaining,
+            objective=self.objective,
+        )  # fmt: skip
         self.rollouts += 1
         self.cpu = {"cpu/collect_s": collected - began, "cpu/learn_s": time.process_time() - collected}
-        return _episode_metrics(batch.metadata["episodes"]) | {f"train/{name}": v for name, v in learned.items()}
+        self.episodes = batch.metadata["episodes"]
+        return _episode_metrics(self.episodes) | {f"train/{name}": v for name, v in learned.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the network's weights."""

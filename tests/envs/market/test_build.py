@@ -11,6 +11,12 @@ import pytest
 from tests.envs.market.samples import random_bars
 from troupe.envs.market.build import load_market, observation_table
 from troupe.envs.market.config import DataConfig, MarketConfig, MarketRules, SimulationConfig
+from troupe.envs.market.env_config import read_env_config
+from troupe.envs.market.instruments import INSTRUMENTS
+from troupe.envs.market.mixture import mixed_market
+from troupe.envs.market.planted import PlantedMarket
+from troupe.envs.market.rotation import RotationMarket, rotation_market
+from troupe.envs.market.simulator import SCENARIOS
 from troupe.errors import ConfigError, DataError
 
 QUICK = SimulationConfig(paths=2, bars=150)
@@ -122,6 +128,86 @@ def test_changed_rules_are_checked():
     assert market.core(market.fitted(), cost_scale=2.0).rules.cost_scale == 2.0
     with pytest.raises(ValueError, match="cost_scale"):
         market.core(market.fitted(), cost_scale=-1.0)
+
+
+@pytest.mark.parametrize("scenario", ["planted", "null", "rotation"])
+def test_planted_markets_of_known_names_have_the_costs_of_their_optimum(scenario):
+    """Yen would convert at a price that is none, and the costs of the table are a hundredth of the optimum's."""
+    simulation = SimulationConfig(scenario=scenario, paths=1, bars=150)
+    market = load_market(MarketConfig(simulation=simulation))
+    cost = RotationMarket().cost if scenario == "rotation" else PlantedMarket().cost
+    for each in market.instruments:
+        assert (each.quote, each.half_spread, each.commission, each.impact) == ("USD", cost, 0.0, 0.0)
+        assert (each.swap_long, each.swap_short) == (0.0, 0.0) and each.sector == INSTRUMENTS[each.name].sector
+    core = market.core(market.fitted(), max_position_size=1.0)
+    assert core.tape.rates is None
+    state = core.begin(np.array([100]))
+    one = np.eye(8)[[2]]  # all in USDJPY
+    state, outcome = core.step(state, one)
+    change = market.bars[0].close[101, 2] / market.bars[0].close[100, 2] - 1
+    assert outcome.gain[0] == pytest.approx(change - cost, rel=1e-9)
+    own = load_market(
+        MarketConfig(
+            account="EUR", simulation=simulation,
+            costs={"USDJPY": {"half_spread": 0.01, "swap_long": 0.02}, "EURUSD": {"sector": "mine"}},
+        )
+    )  # fmt: skip
+    assert {each.quote for each in own.instruments} == {"EUR"} and own.instruments[0].sector == "mine"
+    assert (own.instruments[2].half_spread, own.instruments[2].swap_long) == (0.01, 0.02)
+
+
+def test_the_edge_moves_between_the_sectors_of_the_configuration():
+    simulation = SimulationConfig(scenario="rotation", paths=2, bars=150, seed=3)
+    market = load_market(MarketConfig(simulation=simulation, features=("extra",)))
+    assert market.names[-4:] == ("signal_US30", "active_forex", "active_commodities", "active_equity")
+    expected = rotation_market(150, 2, np.random.default_rng(3), RotationMarket())
+    assert all((a.close == b.close).all() for a, b in zip(market.bars, expected, strict=True))
+    names = {"A": "left", "B": "right", "EURUSD": None}
+    costs = {name: {"sector": sector} for name, sector in names.items() if sector}
+    config = MarketConfig(instruments=tuple(names), costs=costs, simulation=simulation, features=("extra",))
+    assert load_market(config).names[-3:] == ("active_left", "active_right", "active_forex")
+    for alone in (("EURUSD", "GBPUSD"), ("A", "B")):
+        with pytest.raises(ConfigError, match="two or more sectors, not of"):
+            load_market(MarketConfig(instruments=alone, simulation=simulation))
+
+
+def test_a_mixture_is_drawn_from_the_scenarios_that_are_named():
+    def bars(**changes):
+        chosen = {"scenario": "mixed", "paths": 6, "bars": 150, "seed": 5, **changes}
+        return load_market(MarketConfig(simulation=SimulationConfig(**chosen))).bars
+
+    known = load_market(MarketConfig(simulation=QUICK)).instruments
+    for scenarios, difficulty in ((tuple(SCENARIOS), 1.0), (("crisis", "low_vol"), 0.5)):
+        found = bars(scenarios=scenarios, difficulty=difficulty)
+        expected = mixed_market(scenarios, difficulty, 150, 6, np.random.default_rng(5), known)
+        assert all((a.close == b.close).all() for a, b in zip(found, expected, strict=True))
+    assert (bars()[0].close == bars(scenarios=tuple(SCENARIOS))[0].close).all()
+    with pytest.raises(ConfigError, match="needs instruments of two or more sectors"):
+        load_market(MarketConfig(instruments=("EURUSD",), simulation=SimulationConfig(scenario="mixed", paths=1)))
+
+
+@pytest.mark.parametrize("scenarios", [(), ("crisis", "crisis"), ("planted",), ("mixed",)])
+def test_scenarios_that_cannot_be_drawn(scenarios):
+    with pytest.raises(ValueError, match="scenarios"):
+        SimulationConfig(scenario="mixed", scenarios=scenarios)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "keys"),
+    [
+        ("crisis", {"scenarios": ["crisis"]}), ("rotation", {"scenarios": ["crisis"]}),
+        ("rotation", {"difficulty": 0.5}), ("planted", {"difficulty": 0.5}),
+    ],
+)  # fmt: skip
+def test_keys_that_a_scenario_would_not_read_are_refused(scenario, keys):
+    with pytest.raises(ConfigError, match=f"simulation.{next(iter(keys))}: is for"):
+        read_env_config({"simulation": {"scenario": scenario, **keys}})
+
+
+def test_a_mixture_reads_its_scenarios_and_the_largest_difficulty():
+    given = {"scenario": "mixed", "scenarios": ["crisis", "macro"], "difficulty": 0.5}
+    simulation = read_env_config({"simulation": given}).market.simulation
+    assert (simulation.scenarios, simulation.difficulty) == (("crisis", "macro"), 0.5)
 
 
 @pytest.mark.skipif("TROUPE_DATA" not in os.environ, reason="TROUPE_DATA does not name the folder of data sets")

@@ -203,10 +203,11 @@ def test_spaces_are_what_the_environments_use() -> None:
     assert shares[0] < 0.01 and shares[1] > 0.96
 
 
-@pytest.mark.parametrize("kind", ["return", "log_return", "mean_variance", "differential_sharpe"])
+@pytest.mark.parametrize("kind", ["return", "log_return", "mean_variance", "differential_sharpe", "portfolio"])
 def test_short_positions_are_paid_finite_rewards(kind: Any) -> None:
     """17. The entropy of actions in [-1, 1] took logarithms of negative numbers: the reward was NaN."""
-    envs = MarketVector(core_of(random_bars(5, 60), episode_length=100), 4, RewardRules(kind=kind))
+    known = [plain(name, sector=sector) for name, sector in zip("ABC", ("forex", "equity", "forex"), strict=True)]
+    envs = MarketVector(core_of(random_bars(5, 60), known, episode_length=100), 4, RewardRules(kind=kind))
     envs.reset(np.random.default_rng(0))
     envs.place(np.arange(4))
     for action in (-1.0, -0.3, 0.0, -1.0, 1.0):

@@ -81,13 +81,14 @@ def test_actions_may_be_translated():
         MarketVector(core, 2, actions=1)
 
 
-@pytest.mark.parametrize("kind", ["return", "log_return", "mean_variance", "differential_sharpe"])
+@pytest.mark.parametrize("kind", ["return", "log_return", "mean_variance", "differential_sharpe", "portfolio"])
 def test_tensors_trade_restart_and_resume_the_same(monkeypatch, kind):
     """The same numbers in torch, without NumPy ever reading a tensor: on another device it could not."""
     import torch
 
     rules = MarketRules(**{**FREE, "warmup_steps": 20, "episode_length": 7, "max_leverage": 1.5})
-    tape = make_tape(random_bars(0, 120), [plain(name) for name in "ABC"], rules)
+    known = [plain(name, sector=sector) for name, sector in zip("ABC", ("fx", "oil", "fx"), strict=True)]
+    tape = make_tape(random_bars(0, 120), known, rules)
     reward = RewardRules(kind=kind)
     ours, theirs = (MarketVector(MarketCore(each, rules), 6, reward) for each in (tape, tape.to_torch()))
     generators = np.random.default_rng(0), np.random.default_rng(0)

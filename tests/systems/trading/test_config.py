@@ -20,7 +20,7 @@ from troupe.errors import ConfigError, DataError, StorageError
 from troupe.systems.env_rl.config import ALIASES, EnvRLConfig
 from troupe.systems.env_rl.trainer import EnvTrainer
 from troupe.systems.trading.config import WalkForwardConfig
-from troupe.systems.trading.walkforward import LEARNED, WalkForward
+from troupe.systems.trading.walkforward import WalkForward
 
 TINY: dict[str, Any] = {
     "market": {
@@ -73,6 +73,7 @@ def market_print(chosen: WalkForwardConfig) -> str:
     return digest(*seen, *market.observations)
 
 
+PORTFOLIO = "reward.kind=portfolio"
 VAR = "market.rules.max_portfolio_var=0.002"
 RULES = [
     ("market.instruments=[EURUSD,XAUUSD]", ()),
@@ -80,6 +81,7 @@ RULES = [
     ("market.features=[market]", ()),
     ("market.simulation.scenario=crisis", ()),
     ("market.simulation.difficulty=0.1", ()),
+    ("market.simulation.scenarios=[crisis]", ("market.simulation.scenario=mixed",)),
     ("market.simulation.paths=2", ()),
     ("market.simulation.bars=201", ()),
     ("market.simulation.bar_seconds=1800", ()),
@@ -109,6 +111,15 @@ RULES = [
     ("reward.aversion=5", ("reward.kind=mean_variance",)),
     ("reward.decay=0.1", ("reward.kind=differential_sharpe",)),
     ("reward.scale=10", ()),
+    ("reward.kind=portfolio", ()),
+    ("reward.decay=0.1", (PORTFOLIO,)),
+    ("reward.risk_penalty_weight=2", (PORTFOLIO, "reward.max_drawdown_target=0.001")),
+    ("reward.transaction_cost_weight=2", (PORTFOLIO,)),
+    ("reward.diversification_bonus_weight=0", (PORTFOLIO,)),
+    ("reward.sharpe_target=null", (PORTFOLIO, "reward.decay=0.5")),
+    ("reward.max_drawdown_target=0.001", (PORTFOLIO,)),
+    ("reward.risk_free_rate=0.05", (PORTFOLIO,)),
+    ("reward.downside_volatility_weight=2", (PORTFOLIO,)),
 ]
 
 
@@ -192,7 +203,7 @@ def run_print(chosen: WalkForwardConfig, folder: Path) -> str:
     trainer = chosen.trainer.model_copy(update={"default_local_dir": str(folder)})
     result = WalkForward(chosen.model_copy(update={"trainer": trainer})).run()
     costs = [[point.factor, point.sharpe.mean, point.annual_return.mean] for point in result.costs]
-    return digest(result.tracks[LEARNED].returns, result.tracks[LEARNED].weights, np.array(costs))
+    return digest(result.track.returns, result.track.weights, np.array(costs))
 
 
 RUN = [
@@ -262,7 +273,8 @@ def test_no_key_is_left_out_here() -> None:
         ("market.rules.var_confidence=0.9", "is for market.rules.max_portfolio_var"),
         ("market.rules.var_draws=500", "is for market.rules.var_method=monte_carlo"),
         ("reward.aversion=2", "is for reward.kind=mean_variance"),
-        ("reward.decay=0.1", "is for reward.kind=differential_sharpe"),
+        ("reward.decay=0.1", "is for reward.kind=differential_sharpe or portfolio"),
+        ("reward.sharpe_target=1", "is for reward.kind=portfolio"),
         ("market.data.zone=UTC", "is for market.data.files"),
         ("market.simulation.difficulty=0.5", "is for the document's scenarios"),
     ],

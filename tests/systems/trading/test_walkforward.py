@@ -24,8 +24,9 @@ from troupe.stores.checkpoints import CheckpointStore
 from troupe.stores.state import parameter_hash
 from troupe.systems.trading.backtest import backtest
 from troupe.systems.trading.baselines import cash, equal_weight
+from troupe.systems.trading.comparison import cost_point
 from troupe.systems.trading.config import WalkForwardConfig
-from troupe.systems.trading.walkforward import LEARNED, WalkForward, _cost_point
+from troupe.systems.trading.walkforward import WalkForward
 
 SMALL = {
     "market": {
@@ -47,12 +48,12 @@ def evaluation(folder: Path, **changes) -> WalkForward:
 
 def test_everything_is_out_of_sample_and_compared(tmp_path):
     result = evaluation(tmp_path / "run").run()
-    track = result.tracks[LEARNED]
+    track = result.track
     first, last = result.folds[0].test[0], result.folds[-1].test[1]
     assert track.returns.shape == (2, last - first) == result.tracks["momentum"].returns.repeat(2, 0).shape
     assert track.times.tolist() == result.market.bars[0].times[first + 1 : last + 1].tolist()
     assert set(result.assessments) == {
-        LEARNED, "cash", "buy and hold", "1/N", "inverse volatility", "equal risk contribution", "momentum",
+        "PPO", "cash", "buy and hold", "1/N", "inverse volatility", "equal risk contribution", "momentum",
         "random, same turnover",
     }  # fmt: skip
     assert result.trials == 1 and result.learned.deflated is None
@@ -98,7 +99,7 @@ def test_the_sweep_multiplies_the_costs_that_the_rules_name(tmp_path):
     """With cost_scale 3 the policies are charged three times as much, and so is everybody they are compared with."""
     market = {**SMALL["market"], "rules": {**SMALL["market"]["rules"], "cost_scale": 3.0}}
     result = evaluation(tmp_path / "run", market=market).run()
-    for track in (result.tracks[LEARNED], result.tracks["random, same turnover"]):
+    for track in (result.track, result.tracks["random, same turnover"]):
         assert track.cost.sum() == pytest.approx(3 * 0.003 * track.turnover.sum(), rel=0.01)
 
 
@@ -214,5 +215,5 @@ def test_a_sharpe_ratio_that_nobody_has_is_no_number_in_the_cost_sweep():
     idle = backtest(core, cash, 0, 4)
     mixed = idle.beside(backtest(core, equal_weight, 0, 4))
     moved = backtest(core_of(random_bars(0, 60)), equal_weight, 0, 50)
-    assert np.isnan(_cost_point(1.0, idle).sharpe.mean) and np.isnan(_cost_point(1.0, mixed).sharpe.mean)
-    assert np.isfinite(_cost_point(1.0, moved).sharpe.mean)
+    assert np.isnan(cost_point(1.0, idle).sharpe.mean) and np.isnan(cost_point(1.0, mixed).sharpe.mean)
+    assert np.isfinite(cost_point(1.0, moved).sharpe.mean)

@@ -7,20 +7,22 @@ core = market.core(Normaliser.fit(market.observations[0][:10_000]))
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from troupe.envs.market.alignment import fit_universe
 from troupe.envs.market.bars import Bars
-from troupe.envs.market.config import MarketConfig, MarketRules
+from troupe.envs.market.config import PLANTED_SCENARIOS, MarketConfig, MarketRules
 from troupe.envs.market.core import MarketCore, idle_limits
 from troupe.envs.market.features import FEATURES, Normaliser, instrument_features, market_feature_names, market_features
 from troupe.envs.market.instruments import INSTRUMENTS, Instrument, conversion_rates, instrument
 from troupe.envs.market.loading import BarFormat, ExtraSeries, load_bars
+from troupe.envs.market.mixture import mixed_market
 from troupe.envs.market.planted import PlantedMarket, null_market, planted_market
 from troupe.envs.market.resampling import resample
+from troupe.envs.market.rotation import RotationMarket, rotation_market
 from troupe.envs.market.simulator import scenario, simulate
 from troupe.envs.market.tape import early_opens, make_tape
 from troupe.errors import ConfigError, did_you_mean
@@ -160,14 +162,24 @@ def _instruments(config: MarketConfig) -> list[Instrument]:
     for name in config.costs:
         if name not in config.instruments:
             raise ConfigError(f"costs has {name!r}, which is not traded{did_you_mean(name, config.instruments)}")
-    is_planted = not config.data.files and config.simulation.scenario in ("planted", "null")
+    own = _planted_terms(config)
     found = []
     for name in config.instruments:
         changes: dict[str, object] = {key: _cost(name, key, value) for key, value in config.costs.get(name, {}).items()}
-        if is_planted and name not in INSTRUMENTS:
-            changes = {"sector": "planted", "quote": config.account, "half_spread": PlantedMarket().cost, **changes}
-        found.append(instrument(name, **changes))
+        kind = {"sector": "planted"} if own and name not in INSTRUMENTS else {}
+        found.append(instrument(name, **{**own, **kind, **changes}))
     return found
+
+
+def _planted_terms(config: MarketConfig) -> dict[str, object]:
+    """What every instrument of a planted market has, whatever its name, so that the optimum is the one that is known:
+    prices in the account's currency, and the cost of the trade alone."""
+    scenario = config.simulation.scenario
+    if config.data.files or scenario not in PLANTED_SCENARIOS:
+        return {}
+    cost = (RotationMarket() if scenario == "rotation" else PlantedMarket()).cost
+    free = {"commission": 0.0, "impact": 0.0, "swap_long": 0.0, "swap_short": 0.0}
+    return {"quote": config.account, "half_spread": cost, **free}
 
 
 def _cost(name: str, key: str, value: float | str) -> float | str:
@@ -182,9 +194,14 @@ def _cost(name: str, key: str, value: float | str) -> float | str:
 
 def _simulated(config: MarketConfig, known: Sequence[Instrument]) -> list[Bars]:
     chosen, generator = config.simulation, np.random.default_rng(config.simulation.seed)
-    size = chosen.bars, chosen.paths
-    if chosen.scenario in ("planted", "null"):
-        make: Callable[..., list[Bars]] = planted_market if chosen.scenario == "planted" else null_market
-        return make(*size, generator, PlantedMarket(config.instruments), bar_seconds=chosen.bar_seconds)
-    model = scenario(chosen.scenario, chosen.difficulty, known)
-    return simulate(model, *size, generator, chosen.bar_seconds)
+    size, seconds = (chosen.bars, chosen.paths), chosen.bar_seconds
+    if chosen.scenario == "planted":
+        return planted_market(*size, generator, PlantedMarket(config.instruments), bar_seconds=seconds)
+    if chosen.scenario == "null":
+        return null_market(*size, generator, PlantedMarket(config.instruments), bar_seconds=seconds)
+    if chosen.scenario == "rotation":
+        market = RotationMarket(config.instruments, tuple(each.sector for each in known))
+        return rotation_market(*size, generator, market, bar_seconds=seconds)
+    if chosen.scenario == "mixed":
+        return mixed_market(chosen.scenarios, chosen.difficulty, *size, generator, known, seconds)
+    return simulate(scenario(chosen.scenario, chosen.difficulty, known), *size, generator, seconds)

@@ -5,7 +5,7 @@ The keys of document 002's `env_config` and `portfolio_risk` keep their names.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -13,8 +13,10 @@ from troupe.config import Frozen, ReadWhen
 
 __all__ = [
     "DOCUMENTED_INSTRUMENTS",
+    "PLANTED_SCENARIOS",
     "BreakerLevel",
     "DataConfig",
+    "DocumentedScenario",
     "MarketConfig",
     "MarketRules",
     "SimulationConfig",
@@ -129,16 +131,26 @@ class DataConfig(Frozen):
     """Instruments with less history in common are left out, with a message."""
 
 
+DocumentedScenario = Literal[
+    "low_vol", "trending", "ranging", "high_vol", "crisis", "corr_breakdown", "sector_rotation", "macro"
+]
+"""The simulated markets of document 002."""
+
+PLANTED_SCENARIOS = ("planted", "null", "rotation")
+"""Markets whose optimum is known; they have no difficulty, and costs of their own."""
+
+
 class SimulationConfig(Frozen):
     """A simulated market."""
 
-    scenario: Literal[
-        "low_vol", "trending", "ranging", "high_vol", "crisis", "corr_breakdown", "sector_rotation", "macro",
-        "planted", "null",
-    ] = "trending"  # fmt: skip
-    """One of document 002's, or a market with a planted edge, or one without any (`troupe.envs.market.planted`)."""
+    scenario: DocumentedScenario | Literal["mixed", "planted", "null", "rotation"] = "trending"
+    """One of document 002's, or `mixed`, one of them drawn for each path (`troupe.envs.market.mixture`); or a market
+    with a planted edge, or one without any (`troupe.envs.market.planted`), or one whose edge moves from sector to
+    sector (`troupe.envs.market.rotation`)."""
+    scenarios: tuple[DocumentedScenario, ...] = Field(get_args(DocumentedScenario), min_length=1)
+    """Which ones are drawn from where the scenario is `mixed`."""
     difficulty: float = Field(1.0, ge=0, le=1)
-    """Of the document's scenarios."""
+    """Of the document's scenarios; the largest one that is drawn where the scenario is `mixed`."""
     paths: int = Field(16, ge=1)
     """Independent histories."""
     bars: int = Field(2000, ge=10)
@@ -147,6 +159,12 @@ class SimulationConfig(Frozen):
     """Length of a bar."""
     seed: int = Field(0, ge=0)
     """Of the draw."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> SimulationConfig:
+        if len(set(self.scenarios)) < len(self.scenarios):
+            raise ValueError("scenarios must be different: each is drawn with equal odds; write each name once")
+        return self
 
 
 class MarketConfig(Frozen):
@@ -195,8 +213,13 @@ def sources_read_when(prefix: str) -> tuple[ReadWhen, ...]:
         ),
         ReadWhen(
             (key("simulation.difficulty"),),
-            lambda config: market(config).simulation.scenario not in ("planted", "null"),
+            lambda config: market(config).simulation.scenario not in PLANTED_SCENARIOS,
             "is for the document's scenarios; leave it out",
+        ),
+        ReadWhen(
+            (key("simulation.scenarios"),),
+            lambda config: market(config).simulation.scenario == "mixed",
+            f"is for {key('simulation.scenario')}=mixed; write that, or leave it out",
         ),
     )
 

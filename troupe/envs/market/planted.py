@@ -1,6 +1,6 @@
 """Markets whose best Sharpe ratio is known: one with a planted edge, and one that looks the same and has none.
 
-Legend: P paths, T bars, M instruments, S signals and W positions of a grid. For each instrument
+Legend: P paths, T bars, M instruments, K extra columns, S signals of a grid. For each instrument
 
     s_{t+1} = phi s_t + sqrt(1 - phi^2) e_{t+1}                                     the signal, variance 1
     ln(close_{t+1} / close_t) = beta s_t - beta^2 / 2 - sigma^2 / 2 + sigma z_{t+1}
@@ -26,11 +26,26 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from troupe.envs.market.bands import (
+    Grid,
+    best_bands,
+    checked_positions,
+    checked_refinement,
+    earned,
+    largest_change,
+    position_grid,
+    return_moments,
+    sharpest,
+    signal_grid,
+)
 from troupe.envs.market.bars import Bars
 from troupe.envs.market.simulator import bar_times, bridge_extremes
 from troupe.errors import ConfigError
 
-__all__ = ["BandPolicy", "PlantedMarket", "PlantedOptimum", "null_market", "planted_market", "planted_optimum"]
+__all__ = [
+    "BandPolicy", "PlantedMarket", "PlantedOptimum", "autoregressive", "bars_around", "null_market", "planted_market",
+    "planted_optimum",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +101,12 @@ def planted_market(
     market = market or PlantedMarket()
     if bars < 2 or paths < 1:
         raise ConfigError(f"bars={bars}, paths={paths}: write two or more bars and one or more paths")
-    size = len(market.instruments)
     # Row 0 is what was known before the first bar; its return is predicted like any other.
-    signals = _signals(market.persistence, generator.standard_normal((paths, bars + 1, size)))
-    shocks = market.sigma * generator.standard_normal((paths, bars, size))
-    returns = market.beta * signals[:, :-1] - market.beta**2 / 2 - market.sigma**2 / 2 + shocks
-    closes = math.log(100.0) + np.cumsum(returns, axis=1)
-    opens = np.concatenate([np.full((paths, 1, size), math.log(100.0)), closes[:, :-1]], axis=1)
-    highs, lows = bridge_extremes(opens, closes, np.full((1, 1, 1), market.sigma**2), generator)
+    size = len(market.instruments)
+    signals = autoregressive(market.persistence, generator.standard_normal((paths, bars + 1, size)))
+    drifts = market.beta * signals[:, :-1] - market.beta**2 / 2
     times = bar_times(bars, bar_seconds, start, "24x5")
-    return [
-        Bars(
-            instruments=market.instruments, times=times, open=np.exp(opens[path]), high=np.exp(highs[path]),
-            low=np.exp(lows[path]), close=np.exp(closes[path]), volume=np.full((bars, size), 1e6),
-            traded=np.ones((bars, size), dtype=bool), close_only=np.zeros(size, dtype=bool),
-            extra=signals[path, 1:], extra_names=market.signals,
-        )
-        for path in range(paths)
-    ]  # fmt: skip
+    return bars_around(drifts, market.sigma, generator, times, market.instruments, signals[:, 1:], market.signals)
 
 
 def null_market(
@@ -123,7 +126,7 @@ def null_market(
     return planted_market(bars, paths, generator, nothing, bar_seconds=bar_seconds, start=start)
 
 
-def _signals(persistence: float, draws: np.ndarray) -> np.ndarray:
+def autoregressive(persistence: float, draws: np.ndarray) -> np.ndarray:
     """AR(1) of variance 1 from its stationary distribution on; `draws` `[P, T, M]` standard normal."""
     signals = draws.copy()
     for t in range(1, draws.shape[1]):
@@ -131,19 +134,39 @@ def _signals(persistence: float, draws: np.ndarray) -> np.ndarray:
     return signals
 
 
+def bars_around(
+    drifts: np.ndarray,
+    sigma: float,
+    generator: np.random.Generator,
+    times: np.ndarray,
+    instruments: tuple[str, ...],
+    extra: np.ndarray,
+    extra_names: tuple[str, ...],
+) -> list[Bars]:
+    """A path of bars for each of `drifts` `[P, T, M]`, the expected log returns but for sigma^2 / 2, from a price of
+    100; opens are the closes before, highs and lows those of a Brownian bridge. `extra` `[P, T, K]` is published."""
+    paths, bars, size = drifts.shape
+    returns = drifts - sigma**2 / 2 + sigma * generator.standard_normal(drifts.shape)
+    closes = math.log(100.0) + np.cumsum(returns, axis=1)
+    opens = np.concatenate([np.full((paths, 1, size), math.log(100.0)), closes[:, :-1]], axis=1)
+    highs, lows = bridge_extremes(opens, closes, np.full((1, 1, 1), sigma**2), generator)
+    return [
+        Bars(
+            instruments=instruments, times=times, open=np.exp(opens[path]), high=np.exp(highs[path]),
+            low=np.exp(lows[path]), close=np.exp(closes[path]), volume=np.full((bars, size), 1e6),
+            traded=np.ones((bars, size), dtype=bool), close_only=np.zeros(size, dtype=bool),
+            extra=extra[path], extra_names=extra_names,
+        )
+        for path in range(paths)
+    ]  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------------------ the optimum
-
-
-_SWEEPS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
 class BandPolicy:
-    """Hold what lies within a band that moves with the signal, and trade to its nearer edge otherwise.
-
-    Under proportional costs and a concave objective the best policy has this form (Davis and Norman 1990; Garleanu and
-    Pedersen 2013 for quadratic costs, where the band is a partial step).
-    """
+    """Hold what lies within a band that moves with the signal, and trade to its nearer edge otherwise (see `bands`)."""
 
     signals: np.ndarray  # float64 [S], rising
     lower: np.ndarray  # float64 [S]: weights; between two signals the edges are straight lines
@@ -168,24 +191,11 @@ class PlantedOptimum:
     refinement: float  # largest relative change of mean, std and Sharpe from the grid of half the points
 
 
-@dataclass(frozen=True, eq=False)
-class _Grid:
-    signals: np.ndarray  # [S]
-    moves: np.ndarray  # [S, S]: probabilities of the next signal
-    positions: np.ndarray  # [W]
-    mean: np.ndarray  # [S, 1]: of the next simple return
-    square: np.ndarray  # [S, 1]: of its square
-
-
 def planted_optimum(
     market: PlantedMarket | None = None, risk_aversion: float | None = None, *, positions: int = 201
 ) -> PlantedOptimum:
-    """The stationary policy that maximises E[g] - risk_aversion / 2 E[(w r)^2] per instrument, after costs.
-
-        V(s, w) + v = max_{w'} [ w' m(s) - lambda / 2 w'^2 q(s) - c |w' - w| + E V(s', w') ],    |w'| <= limit
-
-    solved by relative value iteration on a grid (Puterman 1994, 8.5); the maximum over w' needs two running maxima. The
-    signal's transitions are its normal density on evenly spaced points up to 5 standard deviations.
+    """The stationary policy that maximises E[g] - risk_aversion / 2 E[(w r)^2] per instrument, after costs, by dynamic
+    programming over (signal, position) (see `bands`).
 
     Without `risk_aversion` it is the policy of the largest Sharpe ratio. That one maximises the objective for some
     lambda: what policies can reach in (E g, E g^2) is a convex set, the largest mean / sqrt(second moment) is on its
@@ -197,120 +207,41 @@ def planted_optimum(
     trading is so dear that nothing settles.
     """
     market = market or PlantedMarket()
-    if risk_aversion is not None and not 0.0 <= risk_aversion < math.inf:
-        raise ConfigError(f"risk_aversion={risk_aversion} must be 0 or more")
-    if positions < 21 or positions % 4 != 1:
-        raise ConfigError(f"positions={positions} must be one of 21, 25, 29, ...: 0 is one, also of half as many")
+    checked_positions(positions, risk_aversion)
     chosen = _sharpest(market, positions // 2 + 1) if risk_aversion is None else risk_aversion
-    found = _solved(market, chosen, _grid(market, chosen, 0.25, positions))
-    half = _solved(market, chosen, _grid(market, chosen, 0.5, positions // 2 + 1))
-    change = max(_change(getattr(found, name), getattr(half, name)) for name in ("mean", "std", "sharpe"))
-    if change > 0.01:
-        raise ConfigError(
-            f"positions={positions}: half the points change the optimum of {market} by {change:.1%}; write more of them"
-        )
-    return replace(found, refinement=change)
-
-
-def _change(value: float, other: float) -> float:
-    return 0.0 if value == other else abs(value - other) / max(abs(value), abs(other))
+    found = _solved(market, chosen, 0.25, positions)
+    half = _solved(market, chosen, 0.5, positions // 2 + 1)
+    return replace(found, refinement=checked_refinement(largest_change(found, half), positions, market))
 
 
 def _sharpest(market: PlantedMarket, positions: int) -> float:
-    """The smallest risk aversion whose Sharpe ratio is within 0.1 % of the largest."""
     if market.beta == 0:
         return 1.0 / (market.sigma**2 * market.limit)  # any: nothing is worth a position
     unit = market.beta / (market.sigma**2 * market.limit)  # there a signal of 1 is worth the limit
-    tried = unit * np.geomspace(0.25, 8.0, 21)
+    tried = (unit * np.geomspace(0.25, 8.0, 21)).tolist()
     values, sharpes = None, []
     for risk_aversion in tried:
-        grid = _grid(market, float(risk_aversion), 0.5, positions)
-        policy, values = _best(market, float(risk_aversion), grid, values)
-        sharpes.append(_earned(market, policy, grid)[2])
-    return float(tried[np.argmax(np.array(sharpes) >= 0.999 * max(sharpes))])
+        _, grid = _grid(market, risk_aversion, 0.5, positions)
+        bands = best_bands(grid, market.cost, risk_aversion, market, values)
+        values = bands.values
+        sharpes.append(earned(grid, bands, market.cost, market).sharpe)
+    return sharpest(tried, sharpes)
 
 
-def _grid(market: PlantedMarket, risk_aversion: float, spacing: float, positions: int) -> _Grid:
-    """Signals `spacing` conditional standard deviations apart: the sum over a smooth density is then exact to 1e-8.
-
-    Positions reach to the limit, or to what the strongest signal would be worth without costs, where that is less.
-    """
-    spread = math.sqrt(1.0 - market.persistence**2)
-    signals = np.linspace(-5.0, 5.0, 2 * math.ceil(5.0 / (spacing * min(spread, 0.4))) + 1)
-    moves = np.exp(-0.5 * ((signals - market.persistence * signals[:, None]) / spread) ** 2)
-    growth = np.exp(market.beta * signals - market.beta**2 / 2)[:, None]
-    mean, square = growth - 1.0, growth**2 * math.exp(market.sigma**2) - 2.0 * growth + 1.0
-    worth = float(np.abs(mean / square).max())
-    edge = min(market.limit, worth / risk_aversion) if worth > 0 and risk_aversion > 0 else market.limit
-    return _Grid(signals, moves / moves.sum(axis=1, keepdims=True), np.linspace(-edge, edge, positions), mean, square)
+def _grid(market: PlantedMarket, risk_aversion: float, spacing: float, positions: int) -> tuple[np.ndarray, Grid]:
+    """(signals, the grid of them)."""
+    signals, shares, moves = signal_grid(market.persistence, spacing)
+    mean, square = return_moments(market.beta, market.sigma, signals)
+    held = position_grid(mean, square, risk_aversion, market.limit, positions)
+    return signals, Grid(shares, moves, held, mean, square)
 
 
-def _solved(market: PlantedMarket, risk_aversion: float, grid: _Grid) -> PlantedOptimum:
-    policy, _ = _best(market, risk_aversion, grid)
-    mean, std, sharpe, turnover = _earned(market, policy, grid)
-    size = len(market.instruments)  # independent: means and variances add
-    root = math.sqrt(size)
-    return PlantedOptimum(policy, risk_aversion, size * mean, root * std, root * sharpe, size * turnover, math.inf)
-
-
-def _best(
-    market: PlantedMarket, risk_aversion: float, grid: _Grid, values: np.ndarray | None = None
-) -> tuple[BandPolicy, np.ndarray]:
-    """The best policy and its relative values `[S, W]`; `values` to begin from."""
-    held = grid.positions
-    payment = market.cost * held
-    reward = grid.mean * held - risk_aversion / 2 * grid.square * held**2
-    values = np.zeros_like(reward) if values is None else values
-    tolerance = 1e-8 * max(float(np.abs(grid.mean).max()), market.cost, 1e-9) * held[-1]
-    for _ in range(_SWEEPS):
-        ahead = reward + grid.moves @ values
-        bought = np.maximum.accumulate((ahead - payment)[:, ::-1], axis=1)[:, ::-1] + payment
-        sold = np.maximum.accumulate(ahead + payment, axis=1) - payment
-        following = np.maximum(bought, sold)
-        change = following - values
-        values = following - following[len(grid.signals) // 2, len(held) // 2]
-        if change.max() - change.min() <= tolerance:
-            return BandPolicy(grid.signals, _peak(ahead - payment, held), _peak(ahead + payment, held)), values
-    raise ConfigError(f"no optimum of {market} was found in {_SWEEPS:,} sweeps; lower the cost or the persistence")
-
-
-def _peak(values: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """Where each row of `values` `[S, W]` is largest, by a parabola through its three best points."""
-    best = values.argmax(axis=1)
-    inner, rows = np.clip(best, 1, len(held) - 2), np.arange(len(values))
-    left, middle, right = (values[rows, inner + step] for step in (-1, 0, 1))
-    bend = left - 2.0 * middle + right
-    shift = np.where((best == inner) & (bend < 0), 0.5 * (left - right) / np.where(bend < 0, bend, -1.0), 0.0)
-    return np.asarray(held[best] + np.clip(shift, -0.5, 0.5) * (held[1] - held[0]))
-
-
-def _earned(market: PlantedMarket, policy: BandPolicy, grid: _Grid) -> tuple[float, float, float, float]:
-    """Mean, standard deviation, Sharpe ratio and turnover of a bar, by the long-run shares of signals and positions.
-
-    They begin with signals as they are in the long run and no position. A target between two points of the grid is held
-    as a draw between them with that mean.
-    """
-    held, rows, columns = grid.positions, len(grid.signals), len(grid.positions)
-    target = policy(grid.signals[:, None], held)
-    place = ((target - held[0]) / (held[1] - held[0])).round(9)  # a point of the grid is one, whatever the rounding
-    below = np.clip(place.astype(np.int64), 0, columns - 2)
-    upper = (place - below).ravel()
-    index = (np.arange(rows)[:, None] * columns + below).ravel()
-    density = np.exp(-(grid.signals**2) / 2)
-    shares: np.ndarray = np.zeros((rows, columns))
-    shares[:, columns // 2] = density / density.sum()
-    moved, sweeps = math.inf, 0
-    while moved > 1e-9:
-        if (sweeps := sweeps + 1) > _SWEEPS:
-            raise ConfigError(f"positions in {market} do not settle in {_SWEEPS:,} bars; lower the cost or persistence")
-        mass = shares.ravel()
-        after = np.bincount(index, mass * (1.0 - upper), rows * columns)
-        after += np.bincount(index + 1, mass * upper, rows * columns)
-        following = grid.moves.T @ after.reshape(rows, columns)
-        moved, shares = float(np.abs(following - shares).sum()), following
-    traded = np.abs(target - held)
-    cost = market.cost * traded
-    mean = float((shares * (target * grid.mean - cost)).sum())
-    square = float((shares * (target**2 * grid.square - 2.0 * target * grid.mean * cost + cost**2)).sum())
-    std = math.sqrt(max(square - mean**2, 0.0))
-    return mean, std, mean / std if std > 0 else 0.0, float((shares * traded).sum())
+def _solved(market: PlantedMarket, risk_aversion: float, spacing: float, positions: int) -> PlantedOptimum:
+    signals, grid = _grid(market, risk_aversion, spacing, positions)
+    bands = best_bands(grid, market.cost, risk_aversion, market)
+    each, size = earned(grid, bands, market.cost, market), len(market.instruments)
+    root = math.sqrt(size)  # independent: means and variances add
+    policy = BandPolicy(signals, bands.lower, bands.upper)
+    return PlantedOptimum(
+        policy, risk_aversion, size * each.mean, root * each.std, root * each.sharpe, size * each.turnover, math.inf
+    )

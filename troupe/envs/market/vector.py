@@ -15,10 +15,10 @@ import numpy as np
 
 from troupe.envs.market.core import MarketCore, MarketState, Outcome
 from troupe.envs.market.ledger import Book
-from troupe.envs.market.rewards import RewardRules, RewardState, begin_reward, pay
-from troupe.errors import DataError
+from troupe.envs.market.rewards import Bar, RewardRules, RewardState, begin_reward, pay
+from troupe.errors import ConfigError, DataError
 
-__all__ = ["MarketVector"]
+__all__ = ["MarketVector", "typical_square"]
 
 Translate = Callable[[MarketCore, MarketState, Any], Any]
 """An agent's actions to those of the core, `[N, M]`: how an allocator trades through somebody else's signals."""
@@ -27,7 +27,7 @@ Translate = Callable[[MarketCore, MarketState, Any], Any]
 class MarketVector:
     """Episodes of a market core side by side. Each starts at a bar drawn from the rows that `core.starts` allows, so
     that N environments are N different stretches. `Outcome`s of the last step are kept in `outcome` for whoever
-    watches; violations of limits are counted in `fired`.
+    watches; violations of limits are counted in `fired`. Raises ConfigError for a reward that the market cannot pay.
     """
 
     def __init__(
@@ -54,7 +54,8 @@ class MarketVector:
         self.steps = 0
         self.outcome: Outcome | None = None
         self._translate = translate
-        self._typical = _typical_square(core)
+        self._typical = typical_square(core)
+        self._sums = _sector_sums(core, self.reward)
         self._state: MarketState | None = None
         self._moments: RewardState | None = None
 
@@ -105,14 +106,28 @@ class MarketVector:
         core, state = self.core, self.state
         if self._translate is not None:
             actions = self._translate(core, state, actions)
-        self._state, outcome = core.step(state, actions)
+        self._state, outcome = core.step(state, actions, detail=self.reward.kind == "portfolio")
         assert self._moments is not None
-        rewards, self._moments = pay(core.xp, self.reward, self._moments, outcome.gain)
+        rewards, self._moments = pay(core.xp, self.reward, self._moments, self._bar(state, outcome))
+        self._count(outcome)
+        return core.observe(self._state), rewards, outcome.terminated, outcome.truncated
+
+    def _bar(self, before: MarketState, outcome: Outcome) -> Bar:
+        """What the reward looks at, and no more: the rest takes time."""
+        if self.reward.kind != "portfolio":
+            return Bar(outcome.gain)
+        core, equity = self.core, before.equity[:, None]
+        held = core.xp.abs(core.weights(self.state)) @ self._sums
+        return Bar(
+            outcome.gain, outcome.profit @ self._sums / equity, outcome.charges @ self._sums / equity, held,
+            before.equity, before.peak, core.tape.periods_per_year,
+        )  # fmt: skip
+
+    def _count(self, outcome: Outcome) -> None:
         for name, acted in outcome.fired.items():
-            self.fired[name] = self.fired.get(name, 0) + int(core.xp.count_nonzero(acted))
+            self.fired[name] = self.fired.get(name, 0) + int(self.core.xp.count_nonzero(acted))
         self.steps += self.num_envs
         self.outcome = outcome
-        return core.observe(self._state), rewards, outcome.terminated, outcome.truncated
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on."""
@@ -126,18 +141,18 @@ class MarketVector:
 
     def load_state_dict(self, stored: Mapping[str, Any]) -> Any:
         """Continues from a stored state; its observations. Raises DataError where it is of another market."""
-        xp, place = self.core.xp, self.core.tape.close.device
         rows = _numpy(stored["rest"]["row"])
         if len(rows) != self.num_envs or rows.max(initial=0) >= len(self.core.tape):
             raise DataError("the stored market state is of other bars or of another number of environments")
-
-        def arrays(values: Mapping[str, Any]) -> dict[str, Any]:
-            return {name: xp.asarray(_numpy(value), device=place) for name, value in values.items()}
-
-        self._state = MarketState(book=Book(**arrays(stored["book"])), **arrays(stored["rest"]))
-        self._moments = RewardState(**arrays(stored["moments"]))
+        self._state = MarketState(book=Book(**self._arrays(stored["book"])), **self._arrays(stored["rest"]))
+        self._moments = RewardState(**self._arrays(stored["moments"]))
         self.fired, self.steps = dict(stored["fired"]), int(stored["steps"])
         return self.core.observe(self._state)
+
+    def _arrays(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Where the market lies."""
+        place = self.core.tape.close.device
+        return {name: self.core.xp.asarray(_numpy(value), device=place) for name, value in stored.items()}
 
 
 def _numpy(array: Any) -> np.ndarray:
@@ -145,7 +160,21 @@ def _numpy(array: Any) -> np.ndarray:
     return array.cpu().numpy() if hasattr(array, "cpu") else np.asarray(array)
 
 
-def _typical_square(core: MarketCore) -> float:
+def _sector_sums(core: MarketCore, reward: RewardRules) -> Any:
+    """float64 `[M, S]`: 1 where the instrument is of the sector."""
+    named = [instrument.sector for instrument in core.tape.instruments]
+    sectors = list(dict.fromkeys(named))
+    weight = reward.diversification_bonus_weight
+    if reward.kind == "portfolio" and weight and len(sectors) == 1:
+        raise ConfigError(
+            f"reward.diversification_bonus_weight={weight} needs two sectors or more, and all that is traded is of "
+            f"{sectors[0]}; write 0"
+        )
+    table = [[float(sector == each) for each in sectors] for sector in named]
+    return core.xp.asarray(np.array(table), device=core.tape.close.device)
+
+
+def typical_square(core: MarketCore) -> float:
     """Mean squared return of equal positions of the largest size, up to the first rows where episodes start and at
     least 50 bars of each path: a scale for moving moments, taken from what lies before."""
     tape, squares = core.tape, []

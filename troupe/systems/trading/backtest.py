@@ -14,10 +14,12 @@ import numpy as np
 from troupe.envs.market.core import MarketCore, MarketState
 from troupe.errors import DataError
 
-__all__ = ["Strategy", "Track", "backtest"]
+__all__ = ["Strategy", "Track", "backtest", "episodes"]
 
 Strategy = Callable[[MarketCore, MarketState], Any]
-"""Chooses actions `[A, M]` in [-1, 1] (weights in units of the largest position) from what is known at the bar."""
+"""Chooses actions `[A, M]` in [-1, 1] (weights in units of the largest position) from what is known at the bar. One
+with a method `begin(core, accounts)` is told of a beginning, one with `after(state, outcome)` what a bar brought to
+accounts that stood at `state`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,7 @@ class Track:
     periods_per_year: float
     periods_per_day: float
     capital: float
-    times: np.ndarray  # int64 [T]: closes at which the equity is marked
+    times: np.ndarray  # int64 [T]: closes at which the equity is marked; [A, T] where accounts began at different bars
     returns: np.ndarray  # float64 [A, T], after costs
     cost: np.ndarray  # float64 [A, T], share of the equity before
     turnover: np.ndarray  # float64 [A, T]
@@ -38,7 +40,7 @@ class Track:
     fills: np.ndarray  # float64 [A, T, M]: at these prices
     profit: np.ndarray  # float64 [A, T, M]: of each instrument, after its costs
     charges: np.ndarray  # float64 [A, T, M]: those costs, swap included
-    closes: np.ndarray  # float64 [T, M]
+    closes: np.ndarray  # float64 [T, M], or [A, T, M]
     value_at_risk: np.ndarray  # float64 [A, T]: one-day forecasts
     fired: Mapping[str, np.ndarray]  # limit -> bool [A, T]
     ruined: np.ndarray  # bool [A]: went below the ruin level; the account does nothing afterwards
@@ -78,17 +80,38 @@ def backtest(core: MarketCore, strategy: Strategy, start: int, stop: int, accoun
         raise DataError(f"a backtest from row {start} to {stop} does not fit bars 0 to {len(core.tape) - 1}")
     if np.searchsorted(core.tape.first, start, "right") != np.searchsorted(core.tape.first, stop, "right"):
         raise DataError(f"rows {start} and {stop} belong to different paths")
+    rows = np.arange(start + 1, stop + 1)
+    return _traded(core, strategy, np.full(accounts, start), stop - start, rows)
+
+
+def episodes(core: MarketCore, strategy: Strategy, starts: np.ndarray, bars: int) -> Track:
+    """Accounts that begin at different rows, `bars` bars each. Raises DataError for one that leaves its path."""
+    starts = np.asarray(starts, dtype=np.int64)
+    if bars < 1 or not len(starts) or (starts < 0).any() or (starts + bars >= len(core.tape)).any():
+        raise DataError(f"episodes of {bars} bars do not fit bars 0 to {len(core.tape) - 1}")
+    if (
+        np.searchsorted(core.tape.first, starts, "right") != np.searchsorted(core.tape.first, starts + bars, "right")
+    ).any():
+        raise DataError(f"an episode of {bars} bars would leave its path")
+    return _traded(core, strategy, starts, bars, starts[:, None] + np.arange(1, bars + 1))
+
+
+def _traded(core: MarketCore, strategy: Strategy, starts: np.ndarray, bars: int, rows: np.ndarray) -> Track:
+    """`rows` `[T]` or `[A, T]`: where the accounts are marked."""
     if hasattr(strategy, "begin"):
-        strategy.begin(core, accounts)
-    state = core.begin(np.full(accounts, start))
+        strategy.begin(core, len(starts))
+    state = core.begin(starts)
     kept: dict[str, list[np.ndarray]] = {name: [] for name in _KEPT}
     fired: dict[str, list[np.ndarray]] = {}
-    ruined = np.zeros(accounts, dtype=bool)
-    for _ in range(start, stop):
+    ruined = np.zeros(len(starts), dtype=bool)
+    for _ in range(bars):
         if ruined.any():  # what is left is settled: no bar moves it any more
             state = core.merge(state, ruined, core.begin(state.row))
         actions = np.where(ruined[:, None], 0.0, np.asarray(strategy(core, state), dtype=np.float64))
+        before = state
         state, outcome = core.step(state, actions, detail=True)
+        if hasattr(strategy, "after"):
+            strategy.after(before, outcome)
         ruined = ruined | outcome.terminated
         row = (
             outcome.gain, outcome.cost, outcome.turnover, _weights(core, state), state.book.units, outcome.amounts,
@@ -102,7 +125,7 @@ def backtest(core: MarketCore, strategy: Strategy, start: int, stop: int, accoun
     return Track(
         instruments=core.instruments, periods_per_year=core.tape.periods_per_year,
         periods_per_day=core.tape.periods_per_day, capital=core.rules.initial_capital,
-        times=core.tape.times[start + 1 : stop + 1], closes=core.tape.close[start + 1 : stop + 1],
+        times=core.tape.times[rows], closes=core.tape.close[rows],
         fired={n: np.stack(v, axis=1) for n, v in fired.items()}, ruined=ruined, **stacked,
     )  # fmt: skip
 

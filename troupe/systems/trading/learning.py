@@ -6,15 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from troupe.envs.market.core import MarketCore, MarketState
 from troupe.envs.market.rewards import RewardRules
 from troupe.envs.market.vector import MarketVector
 from troupe.models.actor_critic import ActorCritic
 from troupe.models.config import ActorCriticConfig
 from troupe.stores.checkpoints import CheckpointStore
+from troupe.training.collection import as_inputs
 from troupe.training.config import PPOConfig
 from troupe.training.ppo_run import PPORun
 
@@ -28,7 +26,7 @@ class PolicyStrategy:
         self.net = net
 
     def __call__(self, core: MarketCore, state: MarketState) -> Any:
-        observations = torch.as_tensor(np.asarray(core.observe(state)), dtype=torch.float32)
+        observations = as_inputs(core.observe(state))
         return self.net.act(observations, None)[0].clamp(-1.0, 1.0).double().numpy()
 
 

@@ -1,4 +1,4 @@
-"""What a walk-forward evaluation found, as JSON: the file that the tear sheet and everybody else reads."""
+"""What an evaluation found, as JSON: the file that the tear sheet and everybody else reads."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from troupe.envs.market.bars import Bars
 from troupe.envs.market.features import rolling_volatility, simple_returns
 from troupe.maths.finance import sharpe
 from troupe.maths.returns import drawdown_curve
-from troupe.maths.statistics import Interval
 from troupe.monitoring.tear_sheet import write_tear_sheet
 from troupe.stores.atomic import write_atomic
 from troupe.systems.trading.assessment import Assessment
 from troupe.systems.trading.backtest import Track
 from troupe.systems.trading.trips import Trip, round_trips
-from troupe.systems.trading.walkforward import LEARNED, WalkForwardResult
+from troupe.systems.trading.walkforward import WalkForwardResult
 
-__all__ = ["TARGETS", "evaluation_record", "write_evaluation"]
+__all__ = ["POINTS", "TARGETS", "against", "evaluation_record", "plain", "shown_rows", "write_evaluation"]
 
 TARGETS: Mapping[str, tuple[str, float]] = {
     "sharpe": ("> 2.0", 2.0),
@@ -32,20 +32,24 @@ TARGETS: Mapping[str, tuple[str, float]] = {
 }
 """Document 002's targets: metric -> (as written, number). They are reported, never tuned to."""
 
-_POINTS = 1000
+POINTS = 1000
+"""Most points of a curve."""
 _SHOWN = 200
 
 
-def write_evaluation(result: WalkForwardResult, commands: Sequence[str], simulated: bool) -> Path:
-    """Writes evaluation.json and the tear sheet into the run folder; returns the path of the page."""
-    record = evaluation_record(result, commands, simulated)
+def write_evaluation(
+    result: WalkForwardResult, commands: Sequence[str], simulated: bool, more: Mapping[str, Any] | None = None
+) -> Path:
+    """Writes evaluation.json and the tear sheet into the run folder; returns the path of the page. `more` are further
+    keys of the record."""
+    record = evaluation_record(result, commands, simulated) | plain(more or {})
     write_atomic(result.folder / "evaluation.json", json.dumps(record, allow_nan=False).encode())
     return write_tear_sheet(result.folder)
 
 
 def evaluation_record(result: WalkForwardResult, commands: Sequence[str], simulated: bool) -> dict[str, Any]:
     """Everything a reader needs, in plain numbers; what is not defined is null."""
-    market, learned, track = result.market, result.learned, result.tracks[LEARNED]
+    market, learned, track = result.market, result.learned, result.track
     bars, trips = market.bars[0], round_trips(track, 0)
     record = {
         "version": 1,
@@ -59,6 +63,7 @@ def evaluation_record(result: WalkForwardResult, commands: Sequence[str], simula
             "instruments": list(bars.instruments), "bars": len(bars), "first": _day(bars.times[0]),
             "last": _day(bars.times[-1]), "periods_per_year": bars.periods_per_year, "simulated": simulated,
             "messages": list(market.messages), "account": market.account, "capital": market.rules.initial_capital,
+            "paths": len(market.bars),
         },
         "years": learned.years,
         "detectable": learned.detectable,
@@ -67,10 +72,10 @@ def evaluation_record(result: WalkForwardResult, commands: Sequence[str], simula
             {"number": fold.number, "train": _span(bars.times, fold.train), "test": _span(bars.times, fold.test)}
             for fold in result.folds
         ],
-        "strategies": [_strategy(name, found) for name, found in result.assessments.items()],
-        "series": _series(result.tracks),
+        "strategies": [_strategy(found, result) for found in result.assessments.values()],
+        "series": _series(result),
         "trades": {
-            "count": len(trips), "of": f"the policies of seed {result.first_seed}",
+            "count": len(trips), "of": result.first,
             "shown": [_trip(trip, track) for trip in trips[-_SHOWN:]],
             "histogram": [100 * trip.profit / track.capital for trip in trips],
         },
@@ -91,17 +96,17 @@ def evaluation_record(result: WalkForwardResult, commands: Sequence[str], simula
         "break_even": result.break_even,
         "monthly": _monthly(track),
         "drawdowns": _drawdowns(track),
-        "targets": _targets(learned.metrics),
+        "targets": against(TARGETS, {name: found.mean for name, found in learned.metrics.items()}),
         "caveats": _caveats(result, simulated),
         "commands": list(commands),
     }  # fmt: skip
-    plain: dict[str, Any] = _plain(record)
-    return plain
+    return dict(plain(record))
 
 
-def _strategy(name: str, found: Assessment) -> dict[str, Any]:
+def _strategy(found: Assessment, result: WalkForwardResult) -> dict[str, Any]:
     return {
-        "name": name, "learned": name == LEARNED, "seeds": found.seeds,
+        "name": found.name, "learned": found.name == result.name, "seeds": found.seeds,
+        "over": "seeds" if len(result.market.bars) == 1 else "histories",
         "metrics": {key: asdict(value) for key, value in found.metrics.items()}, "p": found.edge.p_value,
         "edge": found.edge.significant, "significant": found.significant,
         "probabilistic": found.probabilistic, "deflated": found.deflated, "kupiec": found.kupiec,
@@ -109,11 +114,16 @@ def _strategy(name: str, found: Assessment) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _series(tracks: Mapping[str, Track]) -> dict[str, Any]:
-    times = tracks[LEARNED].times
-    kept = np.unique(np.linspace(0, len(times) - 1, min(_POINTS, len(times))).round().astype(int))
+def shown_rows(count: int) -> np.ndarray:
+    """At most `POINTS` of `count` rows, evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(POINTS, count)).round().astype(int))
+
+
+def _series(result: WalkForwardResult) -> dict[str, Any]:
+    times = result.track.times
+    kept = shown_rows(len(times))
     curves = {}
-    for name, track in tracks.items():
+    for name, track in result.tracks.items():
         equity, mean = track.equity[:, 1:], track.returns.mean(0)
         held = track.weights.mean(0)
         curves[name] = {
@@ -135,34 +145,48 @@ def _trip(trip: Trip, track: Track) -> dict[str, Any]:
 
 
 def _regimes(result: WalkForwardResult) -> list[dict[str, Any]]:
-    """Calm, usual and wild by volatility over the window against its thirds up to the first test bar, rising or falling
-    by the market's move over the window: both known at the decision."""
-    market, bars = result.market, result.market.bars[0]
-    window = market.rules.correlation_window
-    equal = simple_returns(bars.close).mean(1)
-    volatility = rolling_volatility(equal[:, None], window)[:, 0]
-    wealth = np.cumprod(1 + equal)
-    moved = wealth / np.concatenate([np.full(min(window, len(wealth)), wealth[0]), wealth[:-window]]) - 1
-    start, stop = result.folds[0].test[0], result.folds[-1].test[1]
-    low, high = np.quantile(volatility[: start + 1], [1 / 3, 2 / 3])
-    rows = slice(start, stop)
-    size = np.select([volatility[rows] < low, volatility[rows] > high], ["calm", "wild"], "usual")
-    trend = np.where(moved[rows] >= 0, "rising", "falling")
+    """Calm, usual and wild by volatility over the window against its thirds in the bars that were known before; rising
+    or falling by the market's move over the window: both known at the decision. Of several histories the bars of one
+    regime are put together."""
+    window = result.market.rules.correlation_window
+    known = np.concatenate([_volatility(bars, window) for bars in result.before.bars])
+    low, high = np.quantile(known, [1 / 3, 2 / 3])
+    labels = np.stack([_regime(bars, window, low, high)[slice(*result.rows)] for bars in result.market.bars])
     found = []
-    for name in sorted({f"{a}, {b}" for a, b in zip(size, trend, strict=True)}):
-        here = np.array([f"{a}, {b}" == name for a, b in zip(size, trend, strict=True)])
+    for name in np.unique(labels):
+        here = labels == name
         if here.sum() < 20:
             continue
         ratios = {
-            strategy: float(sharpe(track.returns.mean(0)[here], track.periods_per_year))
+            strategy: float(sharpe(_bars_of(track.returns, here), track.periods_per_year))
             for strategy, track in result.tracks.items()
         }
-        found.append({"name": name, "share": float(here.mean()), "sharpe": ratios})
+        found.append({"name": str(name), "share": float(here.mean()), "sharpe": ratios})
     return found
 
 
+def _volatility(bars: Bars, window: int) -> np.ndarray:
+    """Of all instruments in equal weights `[T]`."""
+    return rolling_volatility(simple_returns(bars.close).mean(1)[:, None], window)[:, 0]
+
+
+def _regime(bars: Bars, window: int, low: float, high: float) -> np.ndarray:
+    """Names `[T]`."""
+    wealth = np.cumprod(1 + simple_returns(bars.close).mean(1))
+    moved = wealth / np.concatenate([np.full(min(window, len(wealth)), wealth[0]), wealth[:-window]]) - 1
+    volatility = _volatility(bars, window)
+    size = np.select([volatility < low, volatility > high], ["calm", "wild"], "usual")
+    return np.array([f"{a}, {b}" for a, b in zip(size, np.where(moved >= 0, "rising", "falling"), strict=True)])
+
+
+def _bars_of(returns: np.ndarray, here: np.ndarray) -> np.ndarray:
+    """Returns in a regime, of `here` `[P, T]`: means of all accounts where they trade one history, else each
+    account's."""
+    return returns.mean(0)[here[0]] if len(here) == 1 else returns[here]
+
+
 def _limits(result: WalkForwardResult) -> list[dict[str, Any]]:
-    track, rules = result.tracks[LEARNED], result.market.rules
+    track, rules = result.track, result.market.rules
     written = {
         "sector": rules.max_sector_allocation, "leverage": rules.max_leverage, "var": rules.max_portfolio_var,
         "correlation": rules.max_correlation_exposure, "stop_loss": rules.stop_loss_pct,
@@ -203,31 +227,39 @@ def _drawdowns(track: Track, count: int = 5) -> list[dict[str, Any]]:
     return sorted(found, key=lambda each: -each["depth"])[:count]
 
 
-def _targets(metrics: Mapping[str, Interval]) -> list[dict[str, Any]]:
+def against(targets: Mapping[str, tuple[str, float]], measured: Mapping[str, float | None]) -> list[dict[str, Any]]:
+    """Rows of a table of targets (metric -> as written, number): what was measured, and whether that meets it. What was
+    not measured meets nothing."""
     found = []
-    for name, (written, number) in TARGETS.items():
-        if name not in metrics:
+    for name, (written, number) in targets.items():
+        value = measured.get(name)
+        if value is None:
             found.append({"metric": name, "target": written, "measured": "not measured", "met": False})
             continue
-        mean = metrics[name].mean
-        met = mean > number if written.startswith(">") else mean < number if written.startswith("<") else mean >= number
-        shown = f"{mean:.2f}" if name == "sharpe" else f"{100 * mean:.1f} %"
+        above, below = written.startswith(">"), written.startswith("<")
+        met = value > number if above else value < number if below else value >= number
+        shown = f"{value:.2f}" if name == "sharpe" else f"{100 * value:.1f} %"
         found.append({"metric": name, "target": written, "measured": shown, "met": bool(met)})
     return found
 
 
 def _caveats(result: WalkForwardResult, simulated: bool) -> list[str]:
-    track, learned = result.tracks[LEARNED], result.learned
+    track, learned = result.track, result.learned
+    begins = "Each fold begins with a flat account and ends" if result.folds else "Each account begins flat and ends"
     found = [
         f"{learned.years:.2f} years out of sample show an annual Sharpe ratio of {learned.detectable:.2f} or more with "
         "power 0.8 at 5 %; a smaller true one would mostly go unseen.",
-        "Each fold begins with a flat account and ends with its positions marked, not sold.",
+        f"{begins} with its positions marked, not sold.",
         "No test holds its error rate against losses that are rarer than the record is long.",
     ]
     if simulated:
         found.append("The market is simulated: nothing here says anything about a real one.")
-    if learned.seeds < 5:
+    if learned.seeds == 1 or len(result.market.bars) > 1:
+        found.append("One seed learned: nothing here says how another one would have fared.")
+    elif learned.seeds < 5:
         found.append(f"{learned.seeds} seeds: the intervals over seeds say little.")
+    if not track.turnover.any():
+        found.append("Nothing was traded: who stands still has no drawdown and no value at risk, which proves nothing.")
     if track.ruined.any():
         found.append(f"{int(track.ruined.sum())} of {len(track.ruined)} policies were ruined.")
     return found
@@ -241,12 +273,12 @@ def _day(seconds: Any) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).isoformat(timespec="minutes")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON has no NaN: what is not defined is null."""
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
     return value

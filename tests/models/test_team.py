@@ -1,0 +1,97 @@
+"""Actors that read one another, against the networks that they are made of."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from troupe.errors import ConfigError
+from troupe.models.config import TeamConfig
+from troupe.models.team import TeamActorCritic
+
+VIEWS = {"meta": slice(0, 5), "a": slice(5, 9), "b": slice(9, 15)}
+PARTS = {"meta": slice(0, 3), "a": slice(3, 5), "b": slice(5, 6)}
+CONFIG = TeamConfig(meta_hidden=(7,), specialist_hidden=(6, 4))
+
+
+def team(seed: int = 0, config: TeamConfig = CONFIG) -> TeamActorCritic:
+    net = TeamActorCritic(config, VIEWS, PARTS, seed=seed)
+    for net_of in (net.module(agent) for agent in net.agents):  # heads that say something
+        net_of.policy.linear.weight.data.normal_(generator=torch.Generator().manual_seed(seed))
+    return net
+
+
+def observations(n: int = 6) -> torch.Tensor:
+    return torch.randn(n, 15, generator=torch.Generator().manual_seed(1))
+
+
+def test_each_agent_is_its_own_network_over_its_view() -> None:
+    net, seen = team(), observations()
+    played = net.act(seen, None)
+    for agent in ("a", "b"):
+        alone = net.module(agent).act(seen[:, VIEWS[agent]], None)
+        torch.testing.assert_close(played.actions[:, PARTS[agent]], alone.actions)
+        torch.testing.assert_close(played.logprobs[:, net.agents.index(agent)], alone.logprobs)
+        torch.testing.assert_close(played.values[:, net.agents.index(agent)], alone.values)
+    embeddings = torch.cat([net.module(n).towers(seen[:, VIEWS[n]])[0] for n in ("a", "b")], -1)
+    torch.testing.assert_close(net.embeddings(seen), embeddings)
+    led = net.module("meta").act(torch.cat([seen[:, :5], embeddings], -1), None)
+    torch.testing.assert_close(played.actions[:, :3], led.actions)
+    torch.testing.assert_close(played.values[:, 0], led.values)
+
+
+def test_what_was_acted_is_evaluated_alike() -> None:
+    net, seen = team(), observations(8)
+    played = net.act(seen, torch.Generator().manual_seed(0))
+    logprobs, entropies, values = net.evaluate(seen.reshape(2, 4, 15), played.actions.reshape(2, 4, 6))
+    assert logprobs.shape == entropies.shape == values.shape == (2, 4, 3)
+    torch.testing.assert_close(logprobs.reshape(8, 3), played.logprobs)
+    torch.testing.assert_close(values.reshape(8, 3), played.values)
+    assert played.actions.shape == (8, 6) and not torch.equal(played.actions, net.act(seen, None).actions)
+
+
+def test_the_leads_gradient_reaches_encoders_and_no_head_of_a_specialist() -> None:
+    net, seen = team(), observations()
+    numbers, values = net(seen)
+    loss = numbers[0].square().sum() + values[:, 0].sum()
+    for name in ("a", "b"):
+        module = net.module(name)
+        encoder = torch.autograd.grad(loss, list(module.towers.parameters()), retain_graph=True)
+        assert all(bool(gradient.any()) for gradient in encoder)
+        heads = [module.policy.linear.weight, module.value.weight]
+        found = torch.autograd.grad(loss, heads, retain_graph=True, allow_unused=True)
+        assert all(gradient is None or not bool(gradient.any()) for gradient in found)
+
+
+def test_a_specialists_gradient_stays_within_it() -> None:
+    net, seen = team(), observations()
+    numbers, values = net(seen)
+    loss = numbers[1].square().sum() + values[:, 1].sum()  # a's
+    others = [*net.module("b").parameters(), *net.module("meta").parameters()]
+    found = torch.autograd.grad(loss, others, allow_unused=True)
+    assert all(gradient is None or not bool(gradient.any()) for gradient in found)
+
+
+def test_specialists_do_not_listen_before_they_learn_to() -> None:
+    net, seen = team(), observations()
+    told = seen.clone()
+    told[:, 7:9] += 3.0  # the last two columns of a's view
+    assert torch.equal(net.act(seen, None).actions, net.act(told, None).actions)
+    told[:, 6] += 3.0
+    assert not torch.equal(net.act(seen, None).actions, net.act(told, None).actions)
+
+
+def test_the_seed_alone_decides_the_weights() -> None:
+    a, b, c = (TeamActorCritic(CONFIG, VIEWS, PARTS, seed=seed) for seed in (0, 0, 1))
+    states = [net.state_dict() for net in (a, b, c)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
+    first, second = (a.module(name).towers.weights[1] for name in ("a", "b"))
+    assert not torch.equal(first, second)
+
+
+def test_views_and_parts_must_name_the_same_agents() -> None:
+    with pytest.raises(ConfigError, match="a lead and its specialists"):
+        TeamActorCritic(CONFIG, VIEWS, {"meta": slice(0, 3), "b": slice(3, 6), "a": slice(6, 7)}, seed=0)
+    with pytest.raises(ConfigError, match="a lead and its specialists"):
+        TeamActorCritic(CONFIG, {"meta": slice(0, 5)}, {"meta": slice(0, 3)}, seed=0)

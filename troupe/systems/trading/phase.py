@@ -1,0 +1,217 @@
+"""What the three phases have in common: a folder, a log, a run of PPO that continues where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from troupe.config import load
+from troupe.errors import ConfigError, StorageError
+from troupe.models.team import TeamActorCritic
+from troupe.stores.atomic import write_atomic
+from troupe.stores.run_config import make_run_folder, remember_config
+from troupe.stores.state import parameter_hash
+from troupe.stores.tracking import Tracker
+from troupe.systems.trading.checkpointing import ModelCheckpointingSystem
+from troupe.systems.trading.hierarchy_config import TradingConfig
+from troupe.training.config import PPOConfig
+from troupe.training.evaluation import Gate
+from troupe.training.ppo_run import PPORun
+
+__all__ = [
+    "Progress", "Workspace", "as_trading_config", "device_of", "gate_of", "limits_per_step", "module_hashes",
+    "phase_settings", "run_phase", "seed_of", "team_net",
+]  # fmt: skip
+
+Progress = Callable[[str, int, int, Mapping[str, float]], None]
+
+log = logging.getLogger("troupe.systems.trading")
+
+_MAY_CHANGE = (
+    "trainer.keep_last", "trainer.log_dir", "trainer.logger", "trainer.output_dir", "trainer.processes",
+    "trainer.resume", "trainer.save_freq", "communication.log_all_messages", "communication.message_history_size",
+    "communication.correlation_id_enabled", "phase1.total_timesteps", "phase2.total_timesteps",
+    "phase3.total_timesteps",
+)  # fmt: skip
+"""Keys that a continued run may set anew; a phase that has begun keeps its timesteps (see `run_phase`)."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a run keeps what."""
+
+    folder: Path
+    logs: Path
+    config: TradingConfig
+
+    @classmethod
+    def of(cls, config: TradingConfig) -> Workspace:
+        """Makes the run folder. Raises StorageError for a folder of another config."""
+        trainer = config.trainer
+        folder = Path(trainer.output_dir)
+        logs = folder / "logs" if trainer.log_dir is None else Path(trainer.log_dir)
+        begun = (folder / "config.json").exists()
+        make_run_folder(folder, "trainer.output_dir", begun=begun, resume="auto")
+        remember_config(folder, config.model_dump(mode="json"), TradingConfig().model_dump(mode="json"), _MAY_CHANGE)
+        return cls(folder, logs, config)
+
+    def phase(self, number: int, part: str = "") -> Path:
+        return self.folder / f"phase{number}" / part
+
+    def results(self, number: int) -> Path:
+        return self.folder / f"phase{number}_results.json"
+
+    def write_results(self, number: int, results: Mapping[str, Any]) -> None:
+        write_atomic(self.results(number), json.dumps(results, indent=1, allow_nan=False).encode())
+
+    def read_results(self, number: int) -> dict[str, Any]:
+        """Raises StorageError where that phase has not ended."""
+        path = self.results(number)
+        if not path.exists():
+            raise StorageError(
+                f"phase {number} has not ended in {self.folder}; run it first: troupe train trading --phase {number}"
+            )
+        try:
+            return dict(json.loads(path.read_bytes()))
+        except ValueError as error:
+            raise StorageError(f"{path} holds no results ({error}); remove it, and the phase ends anew") from error
+
+    @contextmanager
+    def logged(self, number: int) -> Iterator[Path]:
+        """Everything that the trading system logs also goes to logs/phaseN/training.log."""
+        folder = self.logs / f"phase{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(folder / "training.log", delay=True)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        level = log.level
+        log.addHandler(handler)
+        log.setLevel(min(level or logging.INFO, logging.INFO))
+        try:
+            yield folder
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
+            handler.close()
+
+
+def run_phase(
+    run: PPORun,
+    space: Workspace,
+    number: int,
+    part: str,
+    models: Mapping[str, nn.Module],
+    *,
+    progress: Progress,
+    each: Callable[[dict[str, float]], dict[str, float]] = lambda metrics: metrics,
+    extra: Callable[[], dict[str, Any]] = dict,
+    restore: Callable[[Mapping[str, Any]], None] = lambda state: None,
+) -> None:
+    """Learns to the last rollout, from wherever the phase's folder stands. `each` sees the metrics of every rollout and
+    may add to them; `extra` and `restore` are what more a checkpoint holds (restored before the run itself).
+
+    Raises ConfigError where the stored phase has other timesteps, TrainingError, DataError for numbers that are not
+    finite, StorageError.
+    """
+    trainer, name = space.config.trainer, " ".join(filter(None, (f"phase {number}", part)))
+    store = ModelCheckpointingSystem(space.phase(number, part), keep_last=trainer.keep_last)
+    folder = space.logs / f"phase{number}" / part
+    with Tracker(
+        folder, trainer.logger, project=trainer.project_name, name=f"{trainer.experiment_name} {name}",
+        config=space.config.model_dump(mode="json"),
+    ) as tracker:  # fmt: skip
+        if store.store.latest() is None:
+            tracker.truncate(0, 0)
+        else:
+            _continue(run, store, tracker, models, restore, name)
+        log.info("%s: %d of %d steps are learned", name, run.timesteps, run.total * run.per_rollout)
+        while run.rollouts < run.total:
+            metrics = each(run.rollout())
+            tracker.log(metrics, run.timesteps)
+            tracker.log_timing(run.cpu, run.timesteps)
+            progress(name, run.timesteps, run.total * run.per_rollout, metrics)
+            if run.rollouts % trainer.save_freq == 0 or run.rollouts == run.total:
+                state = {"run": run.state_dict(), "total": run.total, "extra": extra(), "tracker": tracker.offset}
+                path = store.save_checkpoint(models, _scored(metrics), run.rollouts, state)
+                log.info("%s: checkpoint %s, %s", name, path.name, _said(metrics))
+
+
+def _continue(
+    run: PPORun, store: ModelCheckpointingSystem, tracker: Tracker, models: Mapping[str, nn.Module],
+    restore: Callable[[Mapping[str, Any]], None], name: str,
+) -> None:  # fmt: skip
+    checkpoint = store.load_checkpoint("latest", into=models)
+    stored = checkpoint.state
+    if stored["total"] != run.total:
+        raise ConfigError(
+            f"{name} was begun with {stored['total'] * run.per_rollout:,} steps, and this run has "
+            f"{run.total * run.per_rollout:,}; write the same, or another trainer.output_dir"
+        )
+    restore(stored["extra"])
+    run.load_state_dict(run.net.state_dict(), stored["run"])
+    tracker.truncate(stored["tracker"], run.timesteps)
+    log.info("%s: continues from %s", name, checkpoint.path.name)
+
+
+def _scored(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name.startswith("rollout/")}
+
+
+def _said(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name.startswith(("rollout", "loss")))
+
+
+# ---------------------------------------------------------------------------------------------- small pieces
+
+
+def as_trading_config(config: Any) -> TradingConfig:
+    """From a mapping, or as it is."""
+    if isinstance(config, TradingConfig):
+        return config
+    if config is None or isinstance(config, Mapping):
+        return load(TradingConfig, preset=config or {}).config
+    raise ConfigError(f"config must be a TradingConfig or a mapping, found {type(config).__name__}")
+
+
+def team_net(config: TradingConfig, views: Mapping[str, slice], parts: Mapping[str, slice]) -> TeamActorCritic:
+    """The network as every phase begins with it; `seed` alone decides the weights."""
+    return TeamActorCritic(config.net, views, parts, seed=seed_of(config.seed, 0))
+
+
+def seed_of(seed: int, *path: int) -> int:
+    """Of one use in a run."""
+    return int(np.random.SeedSequence([seed, *path]).generate_state(1)[0])
+
+
+def phase_settings(config: TradingConfig, learning_rate: float | None) -> PPOConfig:
+    """PPO's settings with a phase's own learning rate."""
+    return config.ppo if learning_rate is None else config.ppo.model_copy(update={"learning_rate": learning_rate})
+
+
+def module_hashes(net: TeamActorCritic) -> dict[str, str]:
+    """Agent -> hash of its parameters, by which phases show whom they changed."""
+    return {agent: parameter_hash(net.module(agent).state_dict()) for agent in net.agents}
+
+
+def gate_of(config: TradingConfig) -> Gate:
+    return Gate(confidence=config.evaluation.confidence)
+
+
+def device_of(config: TradingConfig) -> torch.device:
+    """Raises ConfigError for a GPU that is not there."""
+    if config.trainer.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("trainer.device=cuda, and there is no CUDA GPU here; write auto or cpu")
+    return torch.device("cuda" if config.trainer.device == "cuda" else "cpu")
+
+
+def limits_per_step(fired: Mapping[str, int], steps: int, names: Sequence[str]) -> dict[str, float]:
+    """Share of steps in which each limit acted: the risk violations of a rollout."""
+    return {f"risk/{name}": fired.get(name, 0) / max(1, steps) for name in names}

@@ -1,0 +1,123 @@
+"""Phase 2: the meta-controller learns to allocate over specialists that stand still.
+
+    Phase2Trainer(config).train()
+
+It reads its own view of the market, the specialists' records and their embeddings, which are numbers like any other:
+nothing of a specialist changes, and their hashes before and after say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from troupe.envs.market.build import Market
+from troupe.envs.market.core import LIMITS
+from troupe.envs.market.team import META, TeamVector
+from troupe.errors import TrainingError
+from troupe.models.team import TeamActorCritic
+from troupe.systems.trading.checkpointing import ModelCheckpointingSystem
+from troupe.systems.trading.data import TradingData
+from troupe.systems.trading.hierarchy_config import TradingConfig
+from troupe.systems.trading.judging import Judged, judge
+from troupe.systems.trading.phase import (
+    Progress,
+    Workspace,
+    as_trading_config,
+    gate_of,
+    limits_per_step,
+    log,
+    module_hashes,
+    phase_settings,
+    run_phase,
+    seed_of,
+    team_net,
+)
+from troupe.systems.trading.seats import Seat
+from troupe.training.ppo_run import PPORun
+
+__all__ = ["Phase2Trainer"]
+
+
+class Phase2Trainer:
+    """Trains the meta-controller. It ends at a gate: it must beat equal allocation of the same specialists, by the
+    Sharpe ratio of the same validation episodes.
+
+    Raises ConfigError, DataError for what cannot be traded, StorageError where phase 1 has not ended.
+    """
+
+    def __init__(
+        self,
+        config: TradingConfig | Mapping[str, Any] | None = None,
+        *,
+        market: Market | None = None,
+        progress: Progress | None = None,
+        data: TradingData | None = None,
+    ) -> None:
+        self.config = as_trading_config(config)
+        torch.set_num_threads(self.config.trainer.threads)
+        self.progress: Progress = progress or (lambda phase, step, total, metrics: None)
+        self.data = TradingData.of(self.config, market) if data is None else data
+        self.core = self.data.core("train")
+        self.team = self.data.team(self.core)
+        self.net: TeamActorCritic = team_net(self.config, self.team.views, self.team.parts)
+        self.space: Workspace | None = None
+        self._envs: TeamVector | None = None
+
+    def load_pretrained_specialists(self) -> dict[str, str]:
+        """The specialists of phase 1, as they stand in the run folder; returns their hashes."""
+        space = self.space = self.space or Workspace.of(self.config)
+        results = space.read_results(1)
+        for sector in self.team.sectors:
+            store = ModelCheckpointingSystem(space.phase(1, sector), keep_last=self.config.trainer.keep_last)
+            store.load_checkpoint("latest", into={sector: self.net.module(sector)})
+        found = {name: each for name, each in module_hashes(self.net).items() if name != META}
+        for sector, digest in found.items():
+            if digest != results["specialists"][sector]["parameter_hash"]:
+                raise TrainingError(
+                    f"the specialist of {sector} is not the one that phase 1 ended with; run phase 1 to its end again"
+                )
+        return found
+
+    def create_portfolio_environment(self) -> Seat:
+        """The portfolio as the meta-controller sees it, over the specialists as they stand."""
+        self._envs = TeamVector(self.core, self.team, self.config.trainer.n_envs, self.config.reward)
+        return Seat(self._envs, META, self.net)
+
+    def train(self) -> dict[str, Any]:
+        """Trains, judges, writes phase2_results.json and returns it. Raises TrainingError where a specialist has
+        changed."""
+        config = self.config
+        space = self.space = Workspace.of(config)
+        with space.logged(2):
+            before = self.load_pretrained_specialists()
+            module = self.net.module(META)
+            run = PPORun(
+                self.create_portfolio_environment(), module, phase_settings(config, config.phase2.learning_rate),
+                total_timesteps=config.phase2.total_timesteps, seed=seed_of(config.seed, 2),
+            )  # fmt: skip
+            run_phase(run, space, 2, "", {META: module}, progress=self.progress, each=self._each)
+            hashes = module_hashes(self.net)
+            if any(hashes[sector] != digest for sector, digest in before.items()):
+                raise TrainingError("a frozen specialist changed in phase 2")
+            judged = self._judged()
+            log.info("phase 2: %s", "; ".join(judged.decision.reasons))
+            results = {
+                "phase": 2, "timesteps": config.phase2.total_timesteps, "gate": judged.decision.to_dict(),
+                "against": "equal allocation of the same specialists", "metrics": judged.metrics,
+                "parameter_hashes": hashes,
+            }  # fmt: skip
+            space.write_results(2, results)
+        return results
+
+    def _each(self, metrics: dict[str, float]) -> dict[str, float]:
+        assert self._envs is not None
+        fired, steps = self._envs.fired, self._envs.steps
+        self._envs.fired, self._envs.steps = {}, 0
+        return metrics | limits_per_step(fired, steps, LIMITS)
+
+    def _judged(self) -> Judged:
+        candidate, incumbent = judge(self.data, self.config, self.net, "validation")
+        return candidate.against(incumbent, gate_of(self.config))
