@@ -197,6 +197,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.systems.trading.documented import read_agents_yaml as read_agents_yaml
     from troupe.systems.trading.hierarchy import HierarchyStrategy as HierarchyStrategy
     from troupe.systems.trading.hierarchy_config import TradingConfig as TradingConfig
+    from troupe.systems.trading.hierarchy_record import write_hierarchy_evaluation as write_hierarchy_evaluation
     from troupe.systems.trading.hierarchy_walkforward import HierarchyWalkForward as HierarchyWalkForward
     from troupe.systems.trading.hub import CommunicationHub as CommunicationHub
     from troupe.systems.trading.messages import AlertMessage as AlertMessage
@@ -502,6 +503,7 @@ HOMES: dict[str, str] = {
     "value_loss": "troupe.maths.losses",
     "wilson": "troupe.maths.statistics",
     "with_checkout": "troupe.tasks.swebench",
+    "write_hierarchy_evaluation": "troupe.systems.trading.hierarchy_record",
     "write_selfplay_report": "troupe.monitoring.selfplay_report",
 }
 """Public name -> the module that defines it."""

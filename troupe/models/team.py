@@ -2,7 +2,7 @@
 
     net = TeamActorCritic(config, views, parts, lead="meta", seed=0)
     actions, logprobs, values = net.act(observations, generator)              # [n, A], [n, K], [n, K]
-    logprobs, entropies, values = net.evaluate(observations, actions)         # [n, K] each
+    meta, forex, equity = net.evaluate(observations, actions)                 # log-probs, entropies, values [n]
 
 Legend: n rows, K agents, the lead first, E widths of all embeddings together. A specialist's hidden layers are shared
 by its policy and its value; what the last of them gives is its embedding. The lead reads its own view and all
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from troupe.errors import ConfigError
 from troupe.models.actions import Box
-from troupe.models.actor_critic import ActorCritic
+from troupe.models.actor_critic import ActorCritic, Evaluated
 from troupe.models.config import ActorCriticConfig, TeamConfig
 
 __all__ = ["Played", "TeamActorCritic"]
@@ -81,17 +81,18 @@ class TeamActorCritic(nn.Module):
         """`[n, E]`."""
         return torch.cat([self.module(name).towers(self.view(observations, name))[0] for name in self.names], -1)
 
-    def forward(self, observations: Tensor, *, live: bool = True) -> tuple[list[Tensor], Tensor]:
-        """(numbers that describe each agent's policy, values `[n, K]`)."""
+    def forward(self, observations: Tensor, *, live: bool = True) -> tuple[list[Tensor], list[Tensor]]:
+        """(numbers that describe each agent's policy, each agent's values `[n]`). Agents stay apart, so that what one
+        is paid for runs back through what it has read alone."""
         numbers, values, features = [], [], []
         for name in self.names:
             net = self.module(name)
             seen = net.towers(self.view(observations, name))[0]
             numbers.append(net.policy(seen))
-            values.append(net.value(seen))
+            values.append(net.value(seen).squeeze(-1))
             features.append(seen if live else seen.detach())
         led, value = self.meta(torch.cat([self.view(observations, self.lead), *features], -1))
-        return [led, *numbers], torch.cat([value.unsqueeze(-1), *values], -1)
+        return [led, *numbers], [value, *values]
 
     @torch.no_grad()
     def act(self, observations: Tensor, generator: torch.Generator | None) -> Played:
@@ -100,19 +101,26 @@ class TeamActorCritic(nn.Module):
         drawn = [
             self.module(name).policy.draw(each, generator) for name, each in zip(self.agents, numbers, strict=True)
         ]
-        return Played(torch.cat([a for a, _ in drawn], -1), torch.stack([p for _, p in drawn], -1), values)
+        actions, logprobs = zip(*drawn, strict=True)
+        return Played(torch.cat(actions, -1), torch.stack(logprobs, -1), torch.stack(values, -1))
 
-    def evaluate(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probs and entropies in nats, and values, all `[..., K]`, of actions `[..., A]` in these states."""
-        leading = observations.shape[:-1]
-        rows, done = observations.reshape(-1, observations.shape[-1]), actions.reshape(-1, actions.shape[-1])
-        numbers, values = self(rows)
-        scored = [
-            self.module(name).policy.score(each, done[:, self.parts[name]])
-            for name, each in zip(self.agents, numbers, strict=True)
+    @torch.no_grad()
+    def likeliest(self, observations: Tensor) -> Tensor:
+        """The likeliest actions `[n, A]` alone, in half the time of `act`."""
+        features = [self.module(name).towers(self.view(observations, name))[0] for name in self.names]
+        seen = torch.cat([self.view(observations, self.lead), *features], -1)
+        led = self.meta.policy(self.meta.towers(seen)[0])
+        said = [self.module(name).policy(each) for name, each in zip(self.names, features, strict=True)]
+        return torch.cat([led, *said], -1)
+
+    def evaluate(self, observations: Tensor, actions: Tensor) -> list[Evaluated]:
+        """For each agent log-probs and entropies in nats, and values, all `[n]`, of actions `[n, A]` in these
+        states."""
+        numbers, values = self(observations)
+        return [
+            Evaluated(*self.module(name).policy.score(each, actions[:, self.parts[name]]), value)
+            for name, each, value in zip(self.agents, numbers, values, strict=True)
         ]
-        logprobs, entropies = (torch.stack(column, -1) for column in zip(*scored, strict=True))
-        return tuple(each.reshape(*leading, -1) for each in (logprobs, entropies, values))  # type: ignore[return-value]
 
     def compile_evaluation(self) -> None:
         """Lets torch.compile fuse `evaluate`, forward and backward; sampling stays as it is."""
@@ -121,7 +129,7 @@ class TeamActorCritic(nn.Module):
     @torch.no_grad()
     def values(self, observations: Tensor) -> Tensor:
         """`[n, K]`."""
-        return self(observations)[1]
+        return torch.stack(self(observations)[1], -1)
 
 
 def _size(part: slice) -> int:

@@ -6,7 +6,7 @@ gradient does not depend on the cut. Rows of one policy make a forward pass toge
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -23,7 +23,7 @@ from troupe.maths.losses import (
     ppo_clip,
     value_loss,
 )
-from troupe.models.actor_critic import ActorCritic
+from troupe.models.actor_critic import ActorCritic, Evaluated
 from troupe.models.config import CriticConfig
 from troupe.models.language import Policy, ValueModel
 from troupe.models.prefix_tree import partition
@@ -265,20 +265,31 @@ def actor_critic(
 def _ppo_terms(
     net: ActorCritic, steps: Batch, settings: PPOConfig, clip: float
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    old, advantages = steps["old_logprobs"], steps["advantages"]
     found = net.evaluate(steps.inputs["observations"], steps["actions"])
+    losses, means = _terms(found, [steps[name] for name in _TOLD], settings, clip)
+    return losses, dict(zip(_MEASURED, means.tolist(), strict=True))
+
+
+_TOLD = ("old_logprobs", "advantages", "returns", "values")
+_MEASURED = ("approx_kl", "clip_fraction", "entropy")
+
+
+def _terms(
+    found: Evaluated, told: Sequence[Tensor], settings: PPOConfig, clip: float
+) -> tuple[dict[str, Tensor], Tensor]:
+    """(losses of one agent, the means of `_MEASURED`), from the columns `_TOLD`."""
+    old, advantages, returns, values = told
     if settings.normalize_advantage and len(advantages) > 1:
         deviation, mean = torch.std_mean(advantages)
         advantages = (advantages - mean) / (deviation + 1e-8)
     surrogate = ppo_clip(found.logprobs, old, advantages, clip_low=clip, clip_high=clip)
-    error = value_loss(found.values, steps["returns"], steps["values"], clip=settings.clip_range_vf, pessimistic=False)
+    error = value_loss(found.values, returns, values, clip=settings.clip_range_vf, pessimistic=False)
     losses = {"policy": surrogate.loss.mean(), "value": 2 * settings.vf_coef * error.mean()}
     if settings.ent_coef > 0:
         losses["entropy"] = -settings.ent_coef * found.entropies.mean()
     with torch.no_grad():
         moved = KL_ESTIMATORS["k3"](old - found.logprobs).mean()  # of samples of the old policy
-        means = torch.stack([moved, surrogate.clipped.float().mean(), found.entropies.mean()]).tolist()
-    return losses, dict(zip(("approx_kl", "clip_fraction", "entropy"), means, strict=True))
+        return losses, torch.stack([moved, surrogate.clipped.float().mean(), found.entropies.mean()])
 
 
 def team_actor_critic(
@@ -299,26 +310,19 @@ def team_actor_critic(
 def _team_terms(
     net: TeamActorCritic, steps: Batch, settings: PPOConfig, clip: float
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    old, advantages = steps["old_logprobs"], steps["advantages"]
-    logprobs, entropies, values = net.evaluate(steps.inputs["observations"], steps["actions"])
-    if settings.normalize_advantage and len(advantages) > 1:
-        deviation, mean = torch.std_mean(advantages, 0, keepdim=True)
-        advantages = (advantages - mean) / (deviation + 1e-8)
-    surrogate = ppo_clip(logprobs, old, advantages, clip_low=clip, clip_high=clip)
-    error = value_loss(values, steps["returns"], steps["values"], clip=settings.clip_range_vf, pessimistic=False)
-    total = surrogate.loss + 2 * settings.vf_coef * error
-    if settings.ent_coef > 0:
-        total = total - settings.ent_coef * entropies
-    losses = dict(zip(net.agents, total.mean((0, 1)).unbind(), strict=True))
-    with torch.no_grad():
-        moved = KL_ESTIMATORS["k3"](old - logprobs)
-        means = torch.stack([moved, surrogate.clipped.float(), entropies]).mean((1, 2))  # [3, K]
-        table = torch.cat([means.mean(1, keepdim=True), means], 1).tolist()
-    measured: dict[str, float] = {}
-    for name, row in zip(("approx_kl", "clip_fraction", "entropy"), table, strict=True):
-        measured |= {
-            f"{name}{end}": value for end, value in zip(("", *(f"/{a}" for a in net.agents)), row, strict=True)
-        }
+    found = net.evaluate(steps.inputs["observations"][:, 0], steps["actions"][:, 0])
+    columns = [steps[name][:, 0].unbind(-1) for name in _TOLD]
+    losses, rows = {}, []
+    for agent, own, *told in zip(net.agents, found, *columns, strict=True):
+        terms, means = _terms(own, told, settings, clip)
+        losses[agent] = torch.stack(list(terms.values())).sum()
+        rows.append(means)
+    table = torch.stack([torch.stack(rows).mean(0), *rows]).tolist()
+    names = ("", *(f"/{agent}" for agent in net.agents))
+    measured = {
+        f"{name}{end}": value for end, row in zip(names, table, strict=True)
+        for name, value in zip(_MEASURED, row, strict=True)
+    }  # fmt: skip
     return losses, measured
 
 

@@ -254,8 +254,8 @@ def test_the_networks_of_phase_3_have_these_names_and_meet_on_their_encoders():
     actions = net.act(observations, torch.Generator().manual_seed(1)).actions
 
     def losses() -> dict[str, Tensor]:
-        logprobs, _, values = net.evaluate(observations, actions)
-        return dict(zip(AGENTS, (values**2 - logprobs).mean(0).unbind(), strict=True))
+        found = net.evaluate(observations, actions)
+        return {name: (each.values**2 - each.logprobs).mean() for name, each in zip(AGENTS, found, strict=True)}
 
     Learner(groups, combine=coordination).update([losses])
     assert set(coordination.metrics()) == {

@@ -67,7 +67,7 @@ def test_the_strategy_trades_as_the_environment_does() -> None:
     envs = TeamVector(core, team, 3)
     seen, gains, shares = envs.place(rows), [], []
     for _ in range(40):
-        acted = net.act(torch.tensor(seen), None).actions.clamp(-1, 1).double().numpy()
+        acted = net.likeliest(torch.tensor(seen)).clamp(-1, 1).double().numpy()
         seen, _, _, _ = envs.step(acted)
         assert envs.outcome is not None and envs.said is not None
         gains.append(envs.outcome.gain)

@@ -70,7 +70,7 @@ class HierarchyStrategy:
         if self._memory is None:
             self._memory = team.begin(core, state.equity)
         observations = team.observe(core, state, self._memory)
-        actions = self.net.act(as_inputs(observations), None).actions.clamp(-1.0, 1.0).double().numpy()
+        actions = self.net.likeliest(as_inputs(observations)).clamp(-1.0, 1.0).double().numpy()
         if self.mode == "equal":
             actions[:, team.parts[META]] = equal_allocation(len(team.sectors))
         for sector in team.sectors:

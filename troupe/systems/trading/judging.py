@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -48,10 +49,13 @@ class Played:
             var_confidence=rules.var_confidence, drawdown_target=reward.max_drawdown_target,
         )  # fmt: skip
 
-    def against(self, incumbent: Track, gate: Gate) -> Judged:
-        """Whether it beats another track of the same episodes."""
-        decision = gate.decide_scores(self.sharpes.tolist(), episode_sharpes(incumbent).tolist())
-        return Judged(decision, self.metrics())
+    def against(self, gate: Gate, *incumbents: Track) -> Judged:
+        """Whether it beats each of some tracks of the same episodes. The answer is that of the one that it beats least
+        surely."""
+        ours = self.sharpes.tolist()
+        found = [gate.decide_scores(ours, episode_sharpes(each).tolist()) for each in incumbents]
+        least = min(found, key=lambda each: -math.inf if each.difference is None else each.difference.low)
+        return Judged(least, self.metrics())
 
 
 def strategy_of(

@@ -8,7 +8,7 @@ nothing of a specialist changes, and their hashes before and after say so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -42,8 +42,8 @@ __all__ = ["Phase2Trainer"]
 
 
 class Phase2Trainer:
-    """Trains the meta-controller. It ends at a gate: it must beat equal allocation of the same specialists, by the
-    Sharpe ratio of the same validation episodes.
+    """Trains the meta-controller. It ends at a gate: it must beat equal allocation of the same specialists, and also
+    what phase 1 let through (perhaps nothing), by the Sharpe ratio of the same validation episodes.
 
     Raises ConfigError, DataError for what cannot be traded, StorageError where phase 1 has not ended.
     """
@@ -102,11 +102,11 @@ class Phase2Trainer:
             hashes = module_hashes(self.net)
             if any(hashes[sector] != digest for sector, digest in before.items()):
                 raise TrainingError("a frozen specialist changed in phase 2")
-            judged = self._judged()
+            judged = self._judged(space.read_results(1)["improved"])
             log.info("phase 2: %s", "; ".join(judged.decision.reasons))
             results = {
                 "phase": 2, "timesteps": config.phase2.total_timesteps, "gate": judged.decision.to_dict(),
-                "against": "equal allocation of the same specialists", "metrics": judged.metrics,
+                "against": "equal allocation, and what phase 1 let through", "metrics": judged.metrics,
                 "parameter_hashes": hashes,
             }  # fmt: skip
             space.write_results(2, results)
@@ -118,6 +118,8 @@ class Phase2Trainer:
         self._envs.fired, self._envs.steps = {}, 0
         return metrics | limits_per_step(fired, steps, LIMITS)
 
-    def _judged(self) -> Judged:
-        candidate, incumbent = judge(self.data, self.config, self.net, "validation")
-        return candidate.against(incumbent, gate_of(self.config))
+    def _judged(self, improved: Sequence[str]) -> Judged:
+        """Allocation must help, and what it makes of specialists that lose must not lose less, but earn."""
+        candidate, equal = judge(self.data, self.config, self.net, "validation")
+        through = judge(self.data, self.config, self.net, "validation", mode="equal", active=improved)[0]
+        return candidate.against(gate_of(self.config), equal, through.track)

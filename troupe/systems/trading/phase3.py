@@ -198,7 +198,7 @@ class Phase3JointTrainer:
             )  # fmt: skip
             self.net.to("cpu")
             played, _ = judge(self.data, config, self.net, "validation")
-            judged = played.against(incumbent, gate_of(config))
+            judged = played.against(gate_of(config), incumbent)
             log.info("phase 3: %s", "; ".join(judged.decision.reasons))
             results = {
                 "phase": 3, "timesteps": config.phase3.total_timesteps, "gate": judged.decision.to_dict(),
