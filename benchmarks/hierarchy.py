@@ -52,8 +52,13 @@ PRESETS = Path(__file__).parent.parent / "troupe" / "configs" / "trading"
 AVERSION = 20
 """Of the preset rotation."""
 COMPARED = (
-    ("phase 2", "equal"), ("joint", "continued"), ("added", "continued"), ("joint", "added"), ("continued", "phase 2"),
-)  # fmt: skip
+    ("phase 2", "equal"),
+    ("joint", "continued"),
+    ("joint", "phase 2"),
+    ("joint", "added"),
+    ("added", "continued"),
+    ("continued", "phase 2"),
+)
 
 
 def config(preset: str, seed: int, folder: Path, *overrides: str) -> TradingConfig:
@@ -100,10 +105,10 @@ def continued(trained: Phase3JointTrainer, chosen: TradingConfig) -> None:
 
 def begun_from(source: Path, target: Path) -> None:
     """A run folder with the phases 1 and 2 of another."""
-    if target.exists():
+    if (target / "phase2_results.json").exists():
         return
     for part in ("phase1", "phase2"):
-        shutil.copytree(source / part, target / part)
+        shutil.copytree(source / part, target / part, dirs_exist_ok=True)
         shutil.copy(source / f"{part}_results.json", target)
 
 
@@ -161,8 +166,8 @@ def show_claims(records: list[dict[str, Any]]) -> None:
 
 
 def planted(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
-    """Eight independent planted instruments: the best policy trades each of them as if it were alone, and the Sharpe
-    ratio of eight is sqrt(8) that of one. It trades the same test paths."""
+    """Eight independent planted instruments: the best policy trades each of them as if it were alone, on the same test
+    paths."""
     began = time.process_time()
     chosen = config("planted", seed, folder / f"seed_{seed}", "trainer.processes=1", *overrides)
     trainer = HierarchyTrainer(chosen)
@@ -176,7 +181,7 @@ def planted(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
     optimum = planted_optimum(PlantedMarket(names))
     best = episodes(core, _Optimal(data, optimum.policy), rows, bars)
     per_bar, known, measured = (
-        float(track.returns.mean() / track.returns.std()), optimum.sharpe * len(names) ** 0.5,
+        float(track.returns.mean() / track.returns.std()), optimum.sharpe,
         float(best.returns.mean() / best.returns.std()),
     )  # fmt: skip
     return {

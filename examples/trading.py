@@ -20,7 +20,7 @@ CONFIG = {
         "rules": {"transaction_cost": 0.003, "max_position_size": 1.0, "warmup_steps": 20, "episode_length": 200},
     },
     "reward": {"kind": "mean_variance", "aversion": 20},
-    "net": {"log_std": -1.2},
+    "net": {"log_std": -1.2, "meta_shared_trunk": False},
     "ppo": {"n_steps": 64, "batch_size": 1024, "n_epochs": 6, "gamma": 0.9, "gae_lambda": 0.9, "learning_rate": 1e-3},
     "phase1": {"total_timesteps": 100_000},
     "phase2": {"total_timesteps": 100_000},

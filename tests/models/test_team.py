@@ -85,6 +85,13 @@ def test_specialists_do_not_listen_before_they_learn_to() -> None:
     assert not torch.equal(net.act(seen, None).actions, net.act(told, None).actions)
 
 
+def test_the_leads_policy_and_value_may_have_layers_of_their_own() -> None:
+    for shared, towers in ((True, 1), (False, 2)):
+        net = team(config=CONFIG.model_copy(update={"meta_shared_trunk": shared}))
+        assert net.module("meta").towers.count == towers and net.module("a").towers.count == 1
+        torch.testing.assert_close(net.likeliest(observations()), net.act(observations(), None).actions)
+
+
 def test_the_seed_alone_decides_the_weights() -> None:
     a, b, c = (TeamActorCritic(CONFIG, VIEWS, PARTS, seed=seed) for seed in (0, 0, 1))
     states = [net.state_dict() for net in (a, b, c)]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from troupe.cli.train import preset_path, use_threads
-from troupe.config import Resolved, format_value, load
+from troupe.config import Resolved, format_value
 from troupe.errors import ConfigError, StorageError
 from troupe.systems.trading.documented import load_trading
 from troupe.systems.trading.hierarchy_config import TradingConfig
@@ -71,7 +71,9 @@ def evaluate_trading(arguments: argparse.Namespace) -> int:
     """Plays what a run trades once more, on as many episodes as are asked for."""
     if arguments.episodes is not None and arguments.episodes < 2:
         raise ConfigError(f"--episodes {arguments.episodes} must be at least 2: an interval needs two numbers")
-    config = _config_of(Path(arguments.run))
+    from troupe.systems.trading.phase import run_config
+
+    config = run_config(Path(arguments.run))
     use_threads(config.trainer.threads)
     from troupe.stores.atomic import write_atomic
     from troupe.systems.trading.conversation import converse, hub_of
@@ -134,18 +136,6 @@ def _check_folder(config: TradingConfig, first: int, *, must_exist: bool) -> Non
     space = Workspace(folder, folder / "logs", config)
     for number in range(1, first):
         space.read_results(number)
-
-
-def _config_of(folder: Path) -> TradingConfig:
-    """What a run was begun with, wherever its folder lies by now. Raises StorageError."""
-    path = folder / "config.json"
-    if not path.exists():
-        raise StorageError(f"{folder} holds no run of `troupe train trading`; name its folder with --run")
-    try:
-        return load(TradingConfig, files=[path], overrides=[f"trainer.output_dir={format_value(str(folder))}"]).config
-    except ConfigError as error:
-        first = str(error).splitlines()[0]
-        raise StorageError(f"{path} is no config of `troupe train trading` ({first}); name another --run") from error
 
 
 def _command(arguments: argparse.Namespace) -> str:

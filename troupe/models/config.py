@@ -117,6 +117,8 @@ class TeamConfig(Frozen):
 
     meta_hidden: tuple[PositiveInt, ...] = Field((64, 64), min_length=1)
     """Widths of the meta-controller's hidden layers."""
+    meta_shared_trunk: bool = True
+    """Whether its policy and value share them, as document 002 has it, or each has its own."""
     specialist_hidden: tuple[PositiveInt, ...] = Field((64, 64), min_length=1)
     """Widths of each specialist's hidden layers; the last is that of its embedding."""
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"

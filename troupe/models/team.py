@@ -60,7 +60,10 @@ class TeamActorCritic(nn.Module):
         for net in made.values():
             net.towers.weights[0].data[:, :, -told:] = 0.0
         self.specialists = nn.ModuleDict(made)
-        meta = ActorCriticConfig(hidden=config.meta_hidden, activation=config.activation, log_std=config.log_std)
+        meta = ActorCriticConfig(
+            hidden=config.meta_hidden, activation=config.activation, log_std=config.log_std,
+            shared_trunk=config.meta_shared_trunk,
+        )  # fmt: skip
         inputs = _size(views[self.lead]) + len(self.names) * config.specialist_hidden[-1]
         self.meta = ActorCritic(meta, (inputs,), _box(parts[self.lead]), seed=seeds[0])
 

@@ -40,8 +40,9 @@ def world(scenario: str = "crisis", **rules: Any) -> tuple[TradingConfig, Tradin
                 "features": ["return", "mean_20"], "rules": RULES | rules,
                 "simulation": {"scenario": scenario, "paths": 2, "bars": 400},
             },
-            "evaluation": {"episodes": 4, "paths": 2},
+            "evaluation": {"episodes": 10, "paths": 2},
             "communication": {"log_all_messages": True},
+            "net": {"meta_shared_trunk": False},
         },
     ).config  # fmt: skip
     data = TradingData.of(config)
@@ -56,7 +57,7 @@ def world(scenario: str = "crisis", **rules: Any) -> tuple[TradingConfig, Tradin
 @pytest.fixture(scope="module")
 def played() -> Played:
     config, data, net = world(**LIMITS)
-    return judge(data, config, net, "test")[0]
+    return judge(data, config, net, "test", count=4)[0]
 
 
 def conversation(played: Played, **options: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -137,9 +138,9 @@ def test_the_regime_is_known_before_the_bar(played):
 def test_reports_know_what_was_known_by_then(scenario):
     """An account that stops after 50 bars, with the core's own conversion rates, gives the same reports."""
     config, data, net = world(scenario)
-    whole = judge(data, config, net, "test")[0]
+    whole = judge(data, config, net, "test", count=4)[0]
     reports = {m.specialist_id: m for m in of_kind(conversation(whole, account=3, every=50)[0], PerformanceReport)[:3]}
-    core, (rows, _), strategy = data.core("test"), data.episodes("test"), strategy_of(data, net)
+    core, (rows, _), strategy = data.core("test"), data.episodes("test", 4), strategy_of(data, net)
     short = backtest(core, strategy, int(rows[3]), int(rows[3]) + 50, accounts=4)  # as many: sums round alike
     team = strategy.team
     assert core.tape.rates is not None and (core.tape.rates != 1).any()  # USDJPY

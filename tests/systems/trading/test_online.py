@@ -20,7 +20,7 @@ from troupe.errors import ConfigError, DataError, StorageError
 from troupe.maths.finance import sharpe, total_return
 from troupe.stores.state import parameter_hash
 from troupe.systems.trading.backtest import backtest
-from troupe.systems.trading.hierarchy_config import TradingConfig
+from troupe.systems.trading.hierarchy_config import EpisodesConfig, TradingConfig
 from troupe.systems.trading.online import OnlineConfig, OnlineLearner, OnlineResult, run_config
 from troupe.systems.trading.pipeline import HierarchyTrainer
 from troupe.training.evaluation import Decision, Gate
@@ -34,7 +34,9 @@ SMALL: dict[str, Any] = {
     "reward": {"kind": "mean_variance", "aversion": 20},
     "net": {"meta_hidden": [8], "specialist_hidden": [8]},
     "ppo": {"n_steps": 8, "batch_size": 64, "n_epochs": 2},
-    "phase1": {"total_timesteps": 256}, "phase2": {"total_timesteps": 128}, "phase3": {"total_timesteps": 128},
+    "phase1": {"total_timesteps": 256}, "phase2": {"total_timesteps": 128},
+    "phase3": {"total_timesteps": 128, "specialist_update_freq": 2},
+    "evaluation": {"bars": 20},
     "trainer": {"n_envs": 16, "processes": 1, "logger": ["jsonl"]},
 }  # fmt: skip
 ONLINE = OnlineConfig(timesteps=256, learning_rate=1e-3, bars=60, validation=121, episodes=12)
@@ -46,7 +48,8 @@ def history() -> Market:
 
 
 def config_in(folder: Path) -> TradingConfig:
-    return load(TradingConfig, preset=SMALL | {"trainer": SMALL["trainer"] | {"output_dir": str(folder)}}).config
+    config = load(TradingConfig, preset=SMALL | {"trainer": SMALL["trainer"] | {"output_dir": str(folder)}}).config
+    return config.model_copy(update={"evaluation": EpisodesConfig(bars=20, validation=0.35)})
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +204,7 @@ def test_old_bars_must_be_the_same(trained, tmp_path):
 
 
 def test_what_cannot_go_on(trained, tmp_path):
-    with pytest.raises(StorageError, match="holds no run of trading"):
+    with pytest.raises(StorageError, match="holds no run of `troupe train trading`"):
         OnlineLearner(tmp_path / "nothing", ONLINE)
     shutil.copytree(trained, tmp_path / "folder")
     with pytest.raises(ConfigError, match="simulated markets, which have no next bar"):
@@ -219,7 +222,7 @@ def test_what_cannot_go_on(trained, tmp_path):
 
 def test_a_broken_config_is_said(tmp_path):
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(StorageError, match="no config of a trading run"):
+    with pytest.raises(StorageError, match="no config of `troupe train trading`"):
         run_config(tmp_path)
 
 
@@ -247,6 +250,7 @@ def test_a_run_on_files_goes_on_when_they_have_grown(tmp_path):
     preset["market"] = {k: v for k, v in preset["market"].items() if k != "simulation"}
     preset["market"]["data"] = {"files": written(tmp_path, ROWS)}
     preset["trainer"] = {**SMALL["trainer"], "output_dir": str(tmp_path / "run")}
+    preset["evaluation"] = {"bars": 20, "validation": 0.35}
     trainer = HierarchyTrainer(load(TradingConfig, preset=preset).config)
     trainer.train()
     shutil.copytree(tmp_path / "run", tmp_path / "again")

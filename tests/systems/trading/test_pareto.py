@@ -198,7 +198,7 @@ def test_specialists_must_fit(specialists, tmp_path):
     other = SMALL["market"] | {"simulation": SMALL["market"]["simulation"] | {"seed": 5}}
     with pytest.raises(ConfigError, match=r"trained with market.simulation.seed=0, and the sweep has 5"):
         pareto_sweep(config_in(tmp_path / "a", market=other), [0, 1], specialists=specialists)
-    with pytest.raises(StorageError, match=r"holds no run of trading"):
+    with pytest.raises(StorageError, match=r"holds no run of `troupe train trading`"):
         pareto_sweep(config_in(tmp_path / "a"), [0, 1], specialists=tmp_path / "nowhere")
     config_file = tmp_path / "unfinished" / "config.json"
     config_file.parent.mkdir()

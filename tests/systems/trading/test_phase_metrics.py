@@ -12,7 +12,9 @@ from troupe.maths.finance import sharpe
 from troupe.systems.trading.backtest import episodes
 from troupe.systems.trading.baselines import cash
 from troupe.systems.trading.hierarchy import HierarchyStrategy
+from troupe.systems.trading.judging import decide
 from troupe.systems.trading.phase_metrics import episode_sharpes, portfolio_metrics, specialist_metrics, team_metrics
+from troupe.training.evaluation import Gate
 
 ROWS = np.array([20, 100, 180, 260])
 
@@ -31,7 +33,18 @@ def test_sharpe_ratios_of_episodes() -> None:
     returns = track.returns.copy()
     returns[1, 5] = -1.0  # lost everything
     lost = episode_sharpes(replace(track, returns=returns))
-    assert np.isfinite(lost).all() and lost[1] == min(0.0, lost[[0, 2, 3]].min())
+    assert np.isfinite(lost).all() and lost[1] < 0
+
+
+def test_a_gate_refuses_whoever_was_ruined() -> None:
+    """A Sharpe ratio hides it: one episode of four that lost everything, the others splendid."""
+    track, _ = played()
+    splendid = np.abs(track.returns) + 0.001
+    rich = replace(track, returns=np.repeat(splendid, 3, axis=0), ruined=np.zeros(12, dtype=bool))
+    assert decide(Gate(), rich).promote
+    ruined = np.arange(12) == 5
+    refused = decide(Gate(), replace(rich, ruined=ruined))
+    assert not refused.promote and refused.reasons == ("ruined in 1 of 12 episodes",)
 
 
 def test_metrics_of_a_specialist_are_of_what_it_trades() -> None:

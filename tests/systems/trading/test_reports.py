@@ -96,7 +96,7 @@ def test_confidence_is_what_drawing_shows():
     [
         ({"gains": np.zeros((3, 3))}, r"gains has shape \(3, 3\), not \(3, 2\)"),
         ({"shares": np.full((3, 2), np.nan)}, "shares is not finite at 0, 0"),
-        ({"shares": np.zeros((3, 2))}, "above 0 and up to 1"),
+        ({"shares": np.full((3, 2), -0.1)}, "between 0 and 1"),
         ({"weights": np.zeros((2, 3))}, "weights has shape"),
         ({"unrealized": np.zeros(2)}, "unrealized has shape"),
         ({"sector_of": np.array([0, 0, 2])}, "the sectors 0 to 1"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,7 +22,9 @@ from troupe.envs.market.core import MarketCore
 from troupe.envs.market.features import Normaliser
 from troupe.envs.market.team import Team
 from troupe.errors import ConfigError
+from troupe.maths.edge import FEWEST_BARS
 from troupe.systems.trading.hierarchy_config import EpisodesConfig, TradingConfig
+from troupe.systems.trading.trials import bars_hash, config_hash, market_setting
 
 __all__ = ["Stretch", "TradingData"]
 
@@ -84,6 +86,30 @@ class TradingData:
     def typical(self) -> float:
         return self.team(self.core("train")).typical
 
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What JSON can hold: hashes of bars and setting of each stretch, and where it begins."""
+        return {
+            name: {
+                "bars": [bars_hash(bars) for bars in market.bars], "setting": config_hash(market_setting(market)),
+                "first": self.first[name],
+            }
+            for name, market in self.markets.items()
+        }  # fmt: skip
+
+    def check(self, fewest: int) -> None:
+        """Raises ConfigError where the gates, which need `fewest` episodes, or the test could never be: before anything
+        is learned."""
+        rows, bars = self.episodes("validation")
+        if len(rows) < fewest:
+            raise ConfigError(
+                f"{len(rows)} episodes of {bars} bars fit into the validation stretch, and a gate needs {fewest}; "
+                "write a smaller evaluation.bars, or give longer bars"
+            )
+        if bars < FEWEST_BARS:
+            raise ConfigError(f"evaluation.bars={bars} is too few for the test of an edge; write {FEWEST_BARS} or more")
+        self.episodes("test")
+
     @property
     def names(self) -> tuple[str, ...]:
         """Of the columns that are observed."""
@@ -114,7 +140,9 @@ class TradingData:
                 f"fewer than two episodes of {bars} bars fit into the {stretch} stretch; write a smaller "
                 "evaluation.bars"
             )
-        wanted = min(len(found), count or self.settings.episodes)
+        wanted = min(len(found), self.settings.episodes if count is None else count)
+        if wanted < 2:
+            raise ConfigError(f"{count} episodes are too few, an interval needs two numbers; write 2 or more")
         return found[np.linspace(0, len(found) - 1, wanted).round().astype(np.int64)], bars
 
 

@@ -90,13 +90,14 @@ class HierarchyStrategy:
 
     @property
     def shares(self) -> np.ndarray:
-        """float64 `[A, T, S]`."""
-        return np.stack([said.shares for said in self._said], axis=1)
+        """float64 `[A, T, S]`; 0 of a sector that does not trade."""
+        trades = np.array([sector in self._active for sector in self.team.sectors])
+        return np.stack([said.shares for said in self._said], axis=1) * trades
 
     @property
     def risk(self) -> np.ndarray:
-        """float64 `[A, T]`."""
-        return np.stack([said.risk for said in self._said], axis=1)
+        """float64 `[A, T]`; 0 where no sector trades."""
+        return np.stack([said.risk for said in self._said], axis=1) * bool(self._active)
 
     @property
     def signals(self) -> np.ndarray:

@@ -55,11 +55,11 @@ class JointConfig(PhaseConfig):
 class EpisodesConfig(Frozen):
     """How phases are judged: paired episodes that nobody has learned from."""
 
-    episodes: int = Field(100, ge=2)
-    """At most; on one history as many as fit without overlap."""
+    episodes: int = Field(100, ge=10)
+    """At most (a gate needs ten); on one history as many as fit without overlap."""
     bars: int | None = Field(None, ge=2)
     """Of an episode; null takes market.rules.episode_length."""
-    paths: int = Field(8, ge=1)
+    paths: int = Field(16, ge=1)
     """Simulated histories of validation, and as many of the test."""
     validation: float = Field(0.15, gt=0, lt=0.5)
     """Share of a single history that the gates judge by; it follows what is learned from."""
@@ -102,7 +102,8 @@ class TradingTrainerConfig(Frozen):
     log_dir: str | None = None
     """Where phase1, phase2 and phase3 log; null takes logs in output_dir."""
     resume: Literal["auto", "never"] = "auto"
-    """`auto` continues the run that the folder holds; `never` refuses a folder that holds one."""
+    """`auto` continues the run that the folder holds; `never` refuses a folder that holds one (all
+    phases together; one trainer alone always continues)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Of the networks; `auto` takes the CPU, which is faster for ones this small."""
     use_amp: bool = False
@@ -160,6 +161,13 @@ class TradingConfig(Frozen):
                 f"ppo.n_steps * trainer.n_envs = {rollout} is no multiple of ppo.batch_size={self.ppo.batch_size}; "
                 "choose one that divides it"
             )
+        steps = -(-self.phase3.total_timesteps // rollout) * (rollout // self.ppo.batch_size) * self.ppo.n_epochs
+        for key in ("meta_update_freq", "specialist_update_freq"):
+            if getattr(self.phase3, key) > steps:
+                raise ValueError(
+                    f"phase3.{key}={getattr(self.phase3, key)} is more than the {steps} minibatches of phase 3: those "
+                    "agents would never learn"
+                )
         stay = self.phase3.scenario_rollouts * self.ppo.n_steps
         if self.phase3.curriculum_learning and stay <= self.market.rules.episode_length:
             raise ValueError(

@@ -17,7 +17,7 @@ from troupe.systems.trading.hierarchy_config import TradingConfig
 from troupe.systems.trading.phase_metrics import episode_sharpes, team_metrics
 from troupe.training.evaluation import Decision, Gate
 
-__all__ = ["Judged", "Played", "judge", "strategy_of"]
+__all__ = ["Judged", "Played", "decide", "judge", "strategy_of"]
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,6 @@ class Played:
     equal_gains: np.ndarray  # its sectors' gains [A, T, S]
     config: TradingConfig
 
-    @property
-    def sharpes(self) -> np.ndarray:
-        return episode_sharpes(self.track)
-
     def metrics(self) -> dict[str, Any]:
         rules, reward = self.config.market.rules, self.config.reward
         return team_metrics(
@@ -52,10 +48,20 @@ class Played:
     def against(self, gate: Gate, *incumbents: Track) -> Judged:
         """Whether it beats each of some tracks of the same episodes. The answer is that of the one that it beats least
         surely."""
-        ours = self.sharpes.tolist()
-        found = [gate.decide_scores(ours, episode_sharpes(each).tolist()) for each in incumbents]
+        found = [decide(gate, self.track, each) for each in incumbents]
         least = min(found, key=lambda each: -math.inf if each.difference is None else each.difference.low)
         return Judged(least, self.metrics())
+
+
+def decide(gate: Gate, candidate: Track, incumbent: Track | None = None) -> Decision:
+    """By the Sharpe ratios of the same episodes; without an incumbent, of holding nothing. Whoever was ruined in one of
+    them is refused: a Sharpe ratio does not say how bad that is."""
+    if candidate.ruined.any():
+        lost, count = int(candidate.ruined.sum()), len(candidate.ruined)
+        return Decision(False, (f"ruined in {lost} of {count} episodes",))
+    ours = episode_sharpes(candidate).tolist()
+    theirs = [0.0] * len(ours) if incumbent is None else episode_sharpes(incumbent).tolist()
+    return gate.decide_scores(ours, theirs)
 
 
 def strategy_of(

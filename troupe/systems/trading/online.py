@@ -37,7 +37,7 @@ from troupe.envs.market.build import Market, load_market
 from troupe.envs.market.core import MarketCore
 from troupe.envs.market.features import Normaliser
 from troupe.envs.market.team import Team, TeamVector
-from troupe.errors import ConfigError, DataError, StorageError
+from troupe.errors import ConfigError, DataError
 from troupe.maths.finance import sharpe, total_return
 from troupe.models.team import TeamActorCritic
 from troupe.stores.atomic import write_atomic
@@ -48,15 +48,15 @@ from troupe.systems.trading.checkpointing import ModelCheckpointingSystem
 from troupe.systems.trading.data import TradingData
 from troupe.systems.trading.hierarchy import HierarchyStrategy, Mode
 from troupe.systems.trading.hierarchy_config import TradingConfig
-from troupe.systems.trading.phase import Workspace, device_of, gate_of, log, seed_of, team_net
-from troupe.systems.trading.phase1 import Phase1Trainer
+from troupe.systems.trading.judging import decide
+from troupe.systems.trading.phase import device_of, gate_of, log, run_config, seed_of, team_net
 from troupe.systems.trading.phase3 import coordinated, joint_run
 from troupe.systems.trading.phase_metrics import episode_sharpes
 from troupe.systems.trading.pipeline import HierarchyTrainer, Traded
 from troupe.systems.trading.trials import bars_hash, config_hash, market_setting
 from troupe.training.evaluation import Decision
 
-__all__ = ["Extension", "OnlineConfig", "OnlineLearner", "OnlineResult", "Worth", "run_config"]
+__all__ = ["Extension", "OnlineConfig", "OnlineLearner", "OnlineResult", "Worth"]
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
 
@@ -276,19 +276,13 @@ class OnlineLearner:
         return HierarchyTrainer(self.config, market=market)
 
     def _check_trained_on(self, data: TradingData) -> None:
-        """A file that has grown is split at other rows. Whether these are the bars of the training shows in what phase
-        1 measured on their validation stretch."""
-        trainer = Phase1Trainer(self.config, data=data)
-        name = trainer.team.sectors[0]
-        found = trainer.evaluate_specialist(name, self.config.evaluation.episodes)
-        stored = Workspace.of(self.config).read_results(1)["specialists"][name]["metrics"]
-        for key in ("sharpe", "annual_volatility"):
-            now, then = found[key]["mean"], stored[key]["mean"]
-            if not math.isclose(now, then, rel_tol=1e-6, abs_tol=1e-9):
-                raise DataError(
-                    f"the specialist of {name} has {key} {now:.6g} on the validation bars, and had {then:.6g} when it "
-                    "was trained: its files have changed or grown since; write rows, how many bars they had"
-                )
+        """A file that has grown would be split at other rows."""
+        path = self.folder.parent / "market.json"
+        if not path.exists() or json.loads(path.read_bytes()) != data.identity:
+            raise DataError(
+                f"the bars are not those that {self.folder.parent} was trained on: its files have changed or grown "
+                "since; write rows, how many bars they had"
+            )
 
     def _restored(self) -> _Standing:
         found = self.store.load_checkpoint("latest")
@@ -309,11 +303,8 @@ class OnlineLearner:
         held = rows - self.settings.validation  # where the validation begins
         learned = held - past.rules.warmup_steps - 1  # the gap of the three phases' stretches
         new = self._learned(standing, past, learned, number)
-        scores = {
-            name: episode_sharpes(self._validated(standing, side, past, held)).tolist()
-            for name, side in (("old", old), ("new", new))
-        }
-        decision = gate_of(self.config).decide_scores(scores["new"], scores["old"])
+        played = [self._validated(standing, side, past, held) for side in (new, old)]
+        decision = decide(gate_of(self.config), *played)
         log.info("online %d, %d rows: %s", number, rows, "; ".join(decision.reasons))
         team = new if decision.promote else old
         sides = {"team": team, "old": old, "new": new}
@@ -321,8 +312,8 @@ class OnlineLearner:
         made = Extension(number, rows, learned, decision, None, None, hashes)
         standing = replace(standing, extensions=(*standing.extensions, made), sides=sides)
         standing = self._traded_next(standing, history)
-        kept = scores["new" if decision.promote else "old"]
-        return self._save(standing, history, {"portfolio_sharpe": float(np.mean(kept))})
+        kept = episode_sharpes(played[0 if decision.promote else 1])
+        return self._save(standing, history, {"portfolio_sharpe": float(kept.mean())})
 
     def _learned(self, standing: _Standing, past: Market, learned: int, number: int) -> _Side:
         """The candidate: the team that trades, after some steps of the joint update."""
@@ -402,21 +393,6 @@ class OnlineLearner:
         }  # fmt: skip
         write_atomic(self.folder.parent / "online.json", json.dumps(record, indent=1, allow_nan=False).encode())
         return standing
-
-
-def run_config(folder: str | Path) -> TradingConfig:
-    """The configuration that a run folder of `troupe train trading` was begun with, wherever the folder stands now.
-    Raises StorageError where there is none."""
-    path = Path(folder) / "config.json"
-    if not path.exists():
-        raise StorageError(f"{folder} holds no run of trading; write the output_dir of one that has ended phase 1")
-    try:
-        config = TradingConfig.model_validate(json.loads(path.read_bytes()))
-    except ValueError as error:
-        raise StorageError(
-            f"{path} is no config of a trading run ({error}); restore it or use another folder"
-        ) from error
-    return config.model_copy(update={"trainer": config.trainer.model_copy(update={"output_dir": str(folder)})})
 
 
 def _settings(settings: OnlineConfig | Mapping[str, Any] | None) -> OnlineConfig:

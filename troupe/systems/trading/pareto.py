@@ -34,8 +34,7 @@ from troupe.systems.trading.checkpointing import ModelCheckpointingSystem
 from troupe.systems.trading.data import TradingData
 from troupe.systems.trading.hierarchy_config import CommunicationConfig, TradingConfig
 from troupe.systems.trading.judging import judge
-from troupe.systems.trading.online import run_config
-from troupe.systems.trading.phase import Progress, Workspace, as_trading_config, log
+from troupe.systems.trading.phase import Progress, Workspace, as_trading_config, log, run_config
 from troupe.systems.trading.phase2 import Phase2Trainer
 from troupe.systems.trading.phase3 import Phase3JointTrainer
 from troupe.systems.trading.phase_metrics import portfolio_metrics
@@ -145,7 +144,7 @@ def _point(
     weight: float, config: TradingConfig, source: Workspace, data: TradingData, progress: Progress | None
 ) -> ParetoPoint:
     """What its folder holds, else what training finds."""
-    space = Workspace.of(config)
+    space = Workspace.of(config, data)
     done = space.folder / "point.json"
     if done.exists():
         return _stored(done)
@@ -235,7 +234,9 @@ def _weighted(config: TradingConfig, key: str, weight: float) -> TradingConfig:
         if key in row.keys and not row.holds(weighted):
             raise ConfigError(f"the sweep's {key} {row.otherwise.format(**dict(weighted))}")
     folder = str(Path(config.trainer.output_dir) / f"{name}_{weight:.12g}")
-    return weighted.model_copy(update={"trainer": config.trainer.model_copy(update={"output_dir": folder})})
+    return weighted.model_copy(
+        update={"trainer": config.trainer.model_copy(update={"output_dir": folder, "log_dir": None})}
+    )
 
 
 def _checked_weights(weights: Sequence[float], key: str) -> list[float]:

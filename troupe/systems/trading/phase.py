@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +15,24 @@ import torch
 from torch import nn
 
 from troupe.config import load
-from troupe.errors import ConfigError, StorageError
+from troupe.envs.market.core import LIMITS
+from troupe.envs.market.vector import MarketVector
+from troupe.errors import ConfigError, StorageError, TrainingError
 from troupe.models.team import TeamActorCritic
 from troupe.stores.atomic import write_atomic
 from troupe.stores.run_config import make_run_folder, remember_config
 from troupe.stores.state import parameter_hash
 from troupe.stores.tracking import Tracker
 from troupe.systems.trading.checkpointing import ModelCheckpointingSystem
+from troupe.systems.trading.data import TradingData
 from troupe.systems.trading.hierarchy_config import TradingConfig
 from troupe.training.config import PPOConfig
 from troupe.training.evaluation import Gate
 from troupe.training.ppo_run import PPORun
 
 __all__ = [
-    "Progress", "Workspace", "as_trading_config", "device_of", "gate_of", "limits_per_step", "module_hashes",
-    "phase_settings", "run_phase", "seed_of", "team_net",
+    "Progress", "Workspace", "as_trading_config", "device_of", "gate_of", "module_hashes",
+    "phase_settings", "risk_metrics", "run_config", "run_phase", "seed_of", "team_net",
 ]  # fmt: skip
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
@@ -42,7 +45,7 @@ _MAY_CHANGE = (
     "communication.correlation_id_enabled", "phase1.total_timesteps", "phase2.total_timesteps",
     "phase3.total_timesteps",
 )  # fmt: skip
-"""Keys that a continued run may set anew; a phase that has begun keeps its timesteps (see `run_phase`)."""
+"""Keys that a continued run may set anew; a phase that has begun keeps its timesteps."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,46 @@ class Workspace:
     config: TradingConfig
 
     @classmethod
-    def of(cls, config: TradingConfig) -> Workspace:
-        """Makes the run folder. Raises StorageError for a folder of another config."""
+    def of(cls, config: TradingConfig, data: TradingData) -> Workspace:
+        """Makes the run folder. Raises StorageError for a folder of another config or another market, ConfigError for
+        other timesteps of a phase that has begun."""
         trainer = config.trainer
         folder = Path(trainer.output_dir)
-        logs = folder / "logs" if trainer.log_dir is None else Path(trainer.log_dir)
+        space = cls(folder, folder / "logs" if trainer.log_dir is None else Path(trainer.log_dir), config)
         begun = (folder / "config.json").exists()
         make_run_folder(folder, "trainer.output_dir", begun=begun, resume="auto")
+        space._check_timesteps()
         remember_config(folder, config.model_dump(mode="json"), TradingConfig().model_dump(mode="json"), _MAY_CHANGE)
-        return cls(folder, logs, config)
+        space._check_market(data)
+        return space
+
+    def _check_timesteps(self) -> None:
+        """A phase that has begun keeps its length: its learning rate may fall towards its end."""
+        path = self.folder / "config.json"
+        if not path.exists():
+            return
+        stored = run_config(self.folder)
+        for number in (1, 2, 3):
+            was, now = (getattr(each, f"phase{number}").total_timesteps for each in (stored, self.config))
+            if was != now and self.phase(number).exists():
+                raise ConfigError(
+                    f"phase {number} was begun with {was:,} steps, and phase{number}.total_timesteps={now:,}; write "
+                    "the same, or another trainer.output_dir"
+                )
+
+    def _check_market(self, data: TradingData) -> None:
+        """What was held back must stay what nobody learned from: with other bars the stretches would be others."""
+        path = self.folder / "market.json"
+        try:
+            known = json.loads(path.read_bytes()) if path.exists() else data.identity
+        except ValueError as error:
+            raise StorageError(f"{path} is no market of a run ({error}); restore it or use another folder") from error
+        if known != data.identity:
+            raise StorageError(
+                f"{self.folder} was begun with another market (bars, costs or features); use another folder"
+            )
+        if not path.exists():
+            write_atomic(path, json.dumps(data.identity, indent=1).encode())
 
     def phase(self, number: int, part: str = "") -> Path:
         return self.folder / f"phase{number}" / part
@@ -81,9 +115,22 @@ class Workspace:
                 f"phase {number} has not ended in {self.folder}; run it first: troupe train trading --phase {number}"
             )
         try:
-            return dict(json.loads(path.read_bytes()))
-        except ValueError as error:
-            raise StorageError(f"{path} holds no results ({error}); remove it, and the phase ends anew") from error
+            found = json.loads(path.read_bytes())
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or not {"gate", "specialists"} & set(found):
+            raise StorageError(f"{path} holds no results of a phase; remove it, and the phase ends anew")
+        return found
+
+    def check_weights(self, net: TeamActorCritic, expected: Mapping[str, str]) -> None:
+        """Raises TrainingError where an agent's weights are not those that a phase ended with."""
+        found = module_hashes(net)
+        for agent, digest in expected.items():
+            if found[agent] != digest:
+                raise TrainingError(
+                    f"the weights of {agent} in {self.folder} are not those that its phase ended with; run that "
+                    "phase to its end again"
+                )
 
     @contextmanager
     def logged(self, number: int) -> Iterator[Path]:
@@ -122,8 +169,11 @@ def run_phase(
     finite, StorageError.
     """
     trainer, name = space.config.trainer, " ".join(filter(None, (f"phase {number}", part)))
-    store = ModelCheckpointingSystem(space.phase(number, part), keep_last=trainer.keep_last)
+    store = ModelCheckpointingSystem(
+        space.phase(number, part), keep_last=trainer.keep_last, metric="rollout/ep_rew_mean"
+    )  # fmt: skip
     folder = space.logs / f"phase{number}" / part
+    _check_logs(folder, space)
     with Tracker(
         folder, trainer.logger, project=trainer.project_name, name=f"{trainer.experiment_name} {name}",
         config=space.config.model_dump(mode="json"),
@@ -144,6 +194,16 @@ def run_phase(
                 log.info("%s: checkpoint %s, %s", name, path.name, _said(metrics))
 
 
+def _check_logs(folder: Path, space: Workspace) -> None:
+    """Two runs that log into one folder would wipe each other's lines. Raises StorageError."""
+    path = folder / "run.json"
+    if space.config.trainer.log_dir is None or not path.exists():
+        return
+    owner = json.loads(path.read_bytes())["config"]["trainer"]["output_dir"]
+    if Path(owner).resolve() != space.folder.resolve():
+        raise StorageError(f"{folder} holds the logs of the run in {owner}; write another trainer.log_dir")
+
+
 def _continue(
     run: PPORun, store: ModelCheckpointingSystem, tracker: Tracker, models: Mapping[str, nn.Module],
     restore: Callable[[Mapping[str, Any]], None], name: str,
@@ -157,7 +217,8 @@ def _continue(
         )
     restore(stored["extra"])
     run.load_state_dict(run.net.state_dict(), stored["run"])
-    tracker.truncate(stored["tracker"], run.timesteps)
+    moved = not tracker.offset  # the logs go to another folder from here on
+    tracker.truncate(None if moved else stored["tracker"], run.timesteps)
     log.info("%s: continues from %s", name, checkpoint.path.name)
 
 
@@ -179,6 +240,29 @@ def as_trading_config(config: Any) -> TradingConfig:
     if config is None or isinstance(config, Mapping):
         return load(TradingConfig, preset=config or {}).config
     raise ConfigError(f"config must be a TradingConfig or a mapping, found {type(config).__name__}")
+
+
+def run_config(folder: str | Path) -> TradingConfig:
+    """The configuration that a run folder of `troupe train trading` was begun with, wherever the folder stands now.
+    Raises StorageError where there is none."""
+    path = Path(folder) / "config.json"
+    if not path.exists():
+        raise StorageError(f"{folder} holds no run of `troupe train trading`; name the folder of one")
+    try:
+        config = TradingConfig.model_validate(json.loads(path.read_bytes()))
+    except ValueError as error:
+        first = str(error).splitlines()[0]
+        raise StorageError(
+            f"{path} is no config of `troupe train trading` ({first}); restore it or use another folder"
+        ) from error
+    return config.model_copy(update={"trainer": config.trainer.model_copy(update={"output_dir": str(folder)})})
+
+
+def risk_metrics(envs: MarketVector) -> dict[str, float]:
+    """Share of steps in which each limit acted, the risk violations of a rollout; the counts begin anew."""
+    found = {f"risk/{name}": envs.fired.get(name, 0) / max(1, envs.steps) for name in LIMITS}
+    envs.fired, envs.steps = {}, 0
+    return found
 
 
 def team_net(config: TradingConfig, views: Mapping[str, slice], parts: Mapping[str, slice]) -> TeamActorCritic:
@@ -210,8 +294,3 @@ def device_of(config: TradingConfig) -> torch.device:
     if config.trainer.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("trainer.device=cuda, and there is no CUDA GPU here; write auto or cpu")
     return torch.device("cuda" if config.trainer.device == "cuda" else "cpu")
-
-
-def limits_per_step(fired: Mapping[str, int], steps: int, names: Sequence[str]) -> dict[str, float]:
-    """Share of steps in which each limit acted: the risk violations of a rollout."""
-    return {f"risk/{name}": fired.get(name, 0) / max(1, steps) for name in names}

@@ -12,11 +12,9 @@ from collections.abc import Mapping
 from concurrent.futures import as_completed
 from typing import Any
 
-import numpy as np
 import torch
 
 from troupe.envs.market.build import Market
-from troupe.envs.market.core import LIMITS
 from troupe.envs.market.team import TeamVector
 from troupe.errors import ConfigError, did_you_mean
 from troupe.models.team import TeamActorCritic
@@ -25,19 +23,20 @@ from troupe.systems.trading.backtest import Track, episodes
 from troupe.systems.trading.data import Stretch, TradingData
 from troupe.systems.trading.hierarchy import HierarchyStrategy
 from troupe.systems.trading.hierarchy_config import TradingConfig
+from troupe.systems.trading.judging import decide
 from troupe.systems.trading.phase import (
     Progress,
     Workspace,
     as_trading_config,
     gate_of,
-    limits_per_step,
     log,
     phase_settings,
+    risk_metrics,
     run_phase,
     seed_of,
     team_net,
 )
-from troupe.systems.trading.phase_metrics import episode_sharpes, specialist_metrics
+from troupe.systems.trading.phase_metrics import specialist_metrics
 from troupe.systems.trading.processes import learning_processes
 from troupe.systems.trading.seats import Seat
 from troupe.training.ppo_run import PPORun
@@ -74,7 +73,7 @@ class Phase1Trainer:
     def train(self) -> dict[str, Any]:
         """Trains whoever is not trained yet, judges all, writes phase1_results.json and returns it. Raises
         TrainingError where a specialist's process fails."""
-        self.space = Workspace.of(self.config)
+        self.space = Workspace.of(self.config, self.data)
         with self.space.logged(1):
             found: dict[str, Any] = {}
             for name in self._learned():
@@ -89,7 +88,7 @@ class Phase1Trainer:
 
     def train_specialist(self, specialist_name: str) -> dict[str, Any]:
         """Trains one, from wherever it stands, and judges it."""
-        self.space = Workspace.of(self.config)
+        self.space = Workspace.of(self.config, self.data)
         with self.space.logged(1):
             self._train(specialist_name)
         return self._judged(specialist_name)
@@ -105,7 +104,7 @@ class Phase1Trainer:
         from troupe.systems.trading.checkpointing import ModelCheckpointingSystem
 
         self._known(specialist_name)
-        space = self.space or Workspace.of(self.config)
+        space = self.space or Workspace.of(self.config, self.data)
         store = ModelCheckpointingSystem(space.phase(1, specialist_name), keep_last=self.config.trainer.keep_last)
         store.load_checkpoint("latest", into={specialist_name: self.net.module(specialist_name)})
 
@@ -140,9 +139,7 @@ class Phase1Trainer:
         )  # fmt: skip
 
         def each(metrics: dict[str, float]) -> dict[str, float]:
-            fired, steps = envs.fired, envs.steps
-            envs.fired, envs.steps = {}, 0
-            return metrics | limits_per_step(fired, steps, LIMITS)
+            return metrics | risk_metrics(envs)
 
         run_phase(run, self.space, 1, name, {name: module}, progress=self.progress, each=each)
 
@@ -157,8 +154,7 @@ class Phase1Trainer:
 
     def _judged(self, name: str) -> dict[str, Any]:
         track = self._track(name, "validation")
-        scores = episode_sharpes(track)
-        decision = gate_of(self.config).decide_scores(scores.tolist(), np.zeros(len(scores)).tolist())
+        decision = decide(gate_of(self.config), track)
         return {
             "timesteps": self.config.phase1.total_timesteps, "gate": decision.to_dict(),
             "metrics": specialist_metrics(track), "parameter_hash": parameter_hash(self.net.module(name).state_dict()),
@@ -175,6 +171,6 @@ class Phase1Trainer:
 def _train_alone(settings: Mapping[str, Any], name: str) -> None:
     """In a process of its own; what it learned is in the run folder."""
     trainer = Phase1Trainer(settings)
-    trainer.space = Workspace.of(trainer.config)
+    trainer.space = Workspace.of(trainer.config, trainer.data)
     with trainer.space.logged(1):
         trainer._train(name)

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from troupe.envs.market.build import Market
-from troupe.envs.market.core import LIMITS
 from troupe.envs.market.team import META, TeamVector
 from troupe.errors import TrainingError
 from troupe.models.team import TeamActorCritic
@@ -27,10 +26,10 @@ from troupe.systems.trading.phase import (
     Workspace,
     as_trading_config,
     gate_of,
-    limits_per_step,
     log,
     module_hashes,
     phase_settings,
+    risk_metrics,
     run_phase,
     seed_of,
     team_net,
@@ -68,18 +67,14 @@ class Phase2Trainer:
 
     def load_pretrained_specialists(self) -> dict[str, str]:
         """The specialists of phase 1, as they stand in the run folder; returns their hashes."""
-        space = self.space = self.space or Workspace.of(self.config)
+        space = self.space = self.space or Workspace.of(self.config, self.data)
         results = space.read_results(1)
         for sector in self.team.sectors:
             store = ModelCheckpointingSystem(space.phase(1, sector), keep_last=self.config.trainer.keep_last)
             store.load_checkpoint("latest", into={sector: self.net.module(sector)})
-        found = {name: each for name, each in module_hashes(self.net).items() if name != META}
-        for sector, digest in found.items():
-            if digest != results["specialists"][sector]["parameter_hash"]:
-                raise TrainingError(
-                    f"the specialist of {sector} is not the one that phase 1 ended with; run phase 1 to its end again"
-                )
-        return found
+        expected = {name: each["parameter_hash"] for name, each in results["specialists"].items()}
+        space.check_weights(self.net, expected)
+        return expected
 
     def create_portfolio_environment(self) -> Seat:
         """The portfolio as the meta-controller sees it, over the specialists as they stand."""
@@ -90,7 +85,7 @@ class Phase2Trainer:
         """Trains, judges, writes phase2_results.json and returns it. Raises TrainingError where a specialist has
         changed."""
         config = self.config
-        space = self.space = Workspace.of(config)
+        space = self.space = Workspace.of(config, self.data)
         with space.logged(2):
             before = self.load_pretrained_specialists()
             module = self.net.module(META)
@@ -114,9 +109,7 @@ class Phase2Trainer:
 
     def _each(self, metrics: dict[str, float]) -> dict[str, float]:
         assert self._envs is not None
-        fired, steps = self._envs.fired, self._envs.steps
-        self._envs.fired, self._envs.steps = {}, 0
-        return metrics | limits_per_step(fired, steps, LIMITS)
+        return metrics | risk_metrics(self._envs)
 
     def _judged(self, improved: Sequence[str]) -> Judged:
         """Allocation must help, and what it makes of specialists that lose must not lose less, but earn."""

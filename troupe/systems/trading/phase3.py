@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from troupe.envs.market.build import Market, market_of
-from troupe.envs.market.core import LIMITS, MarketCore
+from troupe.envs.market.core import MarketCore
 from troupe.envs.market.rolling import rolling_volatility, simple_returns
 from troupe.envs.market.simulator import simulate
 from troupe.envs.market.team import META, TeamVector
@@ -35,10 +35,10 @@ from troupe.systems.trading.phase import (
     as_trading_config,
     device_of,
     gate_of,
-    limits_per_step,
     log,
     module_hashes,
     phase_settings,
+    risk_metrics,
     run_phase,
     seed_of,
     team_net,
@@ -153,7 +153,6 @@ class Phase3JointTrainer:
         self.data = TradingData.of(self.config, market) if data is None else data
         self.core = self.data.core("train")
         self.team = self.data.team(self.core)
-        self.device = device_of(self.config)
         self.net: TeamActorCritic = team_net(self.config, self.team.views, self.team.parts)
         self.space: Workspace | None = None
         self.coordination: GradientCoordinationSystem | None = None
@@ -166,13 +165,16 @@ class Phase3JointTrainer:
     def load_pretrained_models(self, upto: int = 2) -> None:
         """The specialists of phase 1 and, unless `upto` is 1, the meta-controller of phase 2. Raises StorageError where
         one of the phases has not ended."""
-        space = self.space = self.space or Workspace.of(self.config)
+        space = self.space = self.space or Workspace.of(self.config, self.data)
         parts = {(1, sector): sector for sector in self.team.sectors} | ({(2, ""): META} if upto == 2 else {})
         for number in range(1, upto + 1):
             space.read_results(number)
         for (number, part), agent in parts.items():
             store = ModelCheckpointingSystem(space.phase(number, part), keep_last=self.config.trainer.keep_last)
             store.load_checkpoint("latest", into={agent: self.net.module(agent)})
+        first = {name: each["parameter_hash"] for name, each in space.read_results(1)["specialists"].items()}
+        expected = first if upto == 1 else first | {META: space.read_results(2)["parameter_hashes"][META]}
+        space.check_weights(self.net, expected)
 
     def create_joint_training_env(self) -> TeamVector:
         """Accounts that all agents trade together: in the training market, or in the curriculum's present one."""
@@ -186,10 +188,11 @@ class Phase3JointTrainer:
     def train(self) -> dict[str, Any]:
         """Trains, judges, writes phase3_results.json and returns it."""
         config = self.config
-        space = self.space = Workspace.of(config)
+        space = self.space = Workspace.of(config, self.data)
         with space.logged(3):
             self.load_pretrained_models()
             before, incumbent = module_hashes(self.net), self._incumbent()
+            self.device = device_of(config)
             self.net.to(self.device)
             self._run = self._begun()
             run_phase(
@@ -210,9 +213,11 @@ class Phase3JointTrainer:
 
     def load(self) -> None:
         """The team as it stands in the run folder. Raises StorageError where phase 3 was never begun."""
-        space = self.space = self.space or Workspace.of(self.config)
+        space = self.space = self.space or Workspace.of(self.config, self.data)
         store = ModelCheckpointingSystem(space.phase(3), keep_last=self.config.trainer.keep_last)
         store.load_checkpoint("latest", into={"team": self.net})
+        if space.results(3).exists():
+            space.check_weights(self.net, space.read_results(3)["parameter_hashes"])
 
     def evaluate(self, n_episodes: int = 100) -> dict[str, Any]:
         """Metrics of the team as phase 3 left it, on validation episodes."""
@@ -238,9 +243,7 @@ class Phase3JointTrainer:
         """After a rollout: how gradients met, learning rates, the curriculum."""
         assert self.coordination is not None and self._envs is not None
         metrics = coordinated(self.config, self.coordination, metrics)
-        fired, steps = self._envs.fired, self._envs.steps
-        self._envs.fired, self._envs.steps = {}, 0
-        metrics |= limits_per_step(fired, steps, LIMITS)
+        metrics |= risk_metrics(self._envs)
         return metrics if self.curriculum is None else metrics | self._advance()
 
     def _advance(self) -> dict[str, float]:

@@ -35,13 +35,12 @@ PHASE_TARGETS: Mapping[int, Mapping[str, tuple[str, float]]] = {
 
 
 def episode_sharpes(track: Track) -> np.ndarray:
-    """Annual Sharpe ratio of each episode `[A]`: 0 of one that did nothing; of one that lost everything, which has
-    none, the worst of the others and at most 0."""
-    found = np.asarray(finance.sharpe(track.returns, track.periods_per_year))
-    flat = np.ptp(track.returns, axis=1) == 0
-    found = np.where(flat, 0.0, found)
-    worst = min(0.0, float(np.nanmin(found))) if np.isfinite(found).any() else 0.0
-    return np.where(np.isfinite(found), found, worst)
+    """Annual Sharpe ratio of each episode `[A]`, 0 of one that did nothing. Of one that was ruined it says little:
+    gates refuse those (`judging.decide`)."""
+    returns = track.returns
+    deviation = returns.std(axis=1, ddof=1)
+    ratio = np.where(np.ptp(returns, axis=1) > 0, returns.mean(1) / np.where(deviation > 0, deviation, 1.0), 0.0)
+    return np.asarray(ratio * np.sqrt(track.periods_per_year))
 
 
 def specialist_metrics(track: Track) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from troupe.envs.market.build import Market
-from troupe.errors import ConfigError, StorageError
+from troupe.errors import StorageError
 from troupe.maths.edge import EdgeTest, edge_test
 from troupe.models.team import TeamActorCritic
 from troupe.stores.atomic import write_atomic
@@ -29,7 +29,7 @@ from troupe.systems.trading.data import Stretch, TradingData
 from troupe.systems.trading.hierarchy import HierarchyStrategy, Mode
 from troupe.systems.trading.hierarchy_config import TradingConfig
 from troupe.systems.trading.judging import Played, judge, strategy_of
-from troupe.systems.trading.phase import Progress, Workspace, as_trading_config
+from troupe.systems.trading.phase import Progress, Workspace, as_trading_config, gate_of
 from troupe.systems.trading.phase1 import Phase1Trainer
 from troupe.systems.trading.phase2 import Phase2Trainer
 from troupe.systems.trading.phase3 import Phase3JointTrainer
@@ -84,12 +84,13 @@ class HierarchyTrainer:
         self.data = TradingData.of(self.config, market) if data is None else data
         self.progress = progress
         self._given = market is not None or data is not None
+        self.data.check(gate_of(self.config).min_tasks)
 
     def train(self, phases: Sequence[int] = PHASES) -> TradingResult:
         """Runs the phases that have not ended, and tests what is traded. Raises as `learn`."""
         began = time.perf_counter()
         traded = self.learn(phases)
-        folder, space = Path(self.config.trainer.output_dir), Workspace.of(self.config)
+        folder, space = Path(self.config.trainer.output_dir), Workspace.of(self.config, self.data)
         found = {number: space.read_results(number) for number in PHASES if space.results(number).exists()}
         played = self.play(traded, "test")
         edge = edge_of(played)
@@ -103,15 +104,15 @@ class HierarchyTrainer:
         folder = Path(self.config.trainer.output_dir)
         if self.config.trainer.resume == "never" and (folder / "config.json").exists():
             raise StorageError(f"{folder} holds a run; write trainer.resume=auto to continue it, or another folder")
-        space = Workspace.of(self.config)
+        space = Workspace.of(self.config, self.data)
         for number in phases:
-            if not self._has_ended(space, number):
+            if not space.results(number).exists():
                 self._trainer(number).train()
         return self.traded()
 
     def traded(self) -> Traded:
         """What the gates let through so far. Raises StorageError before phase 1 has ended."""
-        space = Workspace.of(self.config)
+        space = Workspace.of(self.config, self.data)
         last = Phase3JointTrainer(self.config, data=self.data)
         first = space.read_results(1)
         sectors = last.team.sectors
@@ -134,20 +135,6 @@ class HierarchyTrainer:
         return judge(
             self.data, self.config, traded.net, stretch, count=count, mode=traded.mode, active=traded.active
         )[0]  # fmt: skip
-
-    def _has_ended(self, space: Workspace, number: int) -> bool:
-        """With the timesteps that are asked for: a longer run goes on."""
-        if not space.results(number).exists():
-            return False
-        stored = space.read_results(number)
-        done = stored.get("timesteps_each", stored.get("timesteps"))
-        wanted = getattr(self.config, f"phase{number}").total_timesteps
-        if done != wanted:
-            raise ConfigError(
-                f"phase {number} ended with {done:,} steps, and phase{number}.total_timesteps={wanted:,}; write the "
-                "same, or another trainer.output_dir"
-            )
-        return True
 
     def _trainer(self, number: int) -> Phase1Trainer | Phase2Trainer | Phase3JointTrainer:
         if number == 1:

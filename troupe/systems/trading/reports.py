@@ -48,7 +48,7 @@ class SectorRecord:
     capital: float  # equity before the first bar, account currency
     periods_per_year: float
     gains: np.ndarray  # float64 [T, S]: what each sector added, a share of the equity before; together the return
-    shares: np.ndarray  # float64 [T, S]: of the risk, as they were allocated; in (0, 1]
+    shares: np.ndarray  # float64 [T, S]: of the risk, as they were allocated; 0 of a sector that does not trade
     weights: np.ndarray  # float64 [T, M]: held at the close, signed
     unrealized: np.ndarray  # float64 [M]: open positions' profit now, account currency
 
@@ -61,8 +61,8 @@ class SectorRecord:
         if np.unique(self.sector_of).tolist() != list(range(s)):
             found = np.asarray(self.sector_of).tolist()
             raise DataError(f"sector_of numbers the sectors 0 to {s - 1}, each of an instrument or more, found {found}")
-        if not ((self.shares > 0) & (self.shares <= 1)).all():
-            raise DataError("shares of the risk lie above 0 and up to 1; give those that were allocated")
+        if not ((self.shares >= 0) & (self.shares <= 1)).all():
+            raise DataError("shares of the risk lie between 0 and 1; give those that were allocated")
 
     @property
     def equity(self) -> np.ndarray:
@@ -191,7 +191,8 @@ def _utilization(gross: np.ndarray, shares: np.ndarray) -> np.ndarray:
     if not invested.any():
         return np.zeros(gross.shape[1])
     used = gross[invested] / total[invested, None]
-    return used.mean(axis=0) / shares[invested].mean(axis=0)
+    given = shares[invested].mean(axis=0)
+    return np.where(given > 0, used.mean(axis=0) / np.where(given > 0, given, 1.0), 0.0)
 
 
 # --- signals ----------------------------------------------------------------------------------------------------
