@@ -215,3 +215,24 @@ def test_nonsense_is_refused() -> None:
             Box(low, high)
     with pytest.raises(ConfigError, match="cannot read observations"):
         ActorCritic(ActorCriticConfig(), (3, 0), Discrete(2), seed=0)
+
+
+@pytest.mark.parametrize("used", [(True, True, True), (False, False, True), (True, False, False), (False, True, True)])
+def test_a_trunk_that_others_read_has_autograds_gradients(used: tuple[bool, bool, bool]) -> None:
+    """Through any of its outputs: numbers, values, features."""
+    net = ActorCritic(ActorCriticConfig(hidden=(6, 5), shared_trunk=True), (7,), Box((-1.0,) * 3, (1.0,) * 3), seed=0)
+    x = torch.randn(9, 7, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    parameters = [x, *(p for name, p in net.named_parameters() if name != "policy.log_std")]
+    features = net.towers(x)
+    plain = net.policy(features[0]), net.value(features[-1]).squeeze(-1), features[0]
+    for ours, theirs in zip(net.read(x), plain, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    found = []
+    for outputs in (net.read(x), plain):
+        loss = sum((out.sin() * (k + 1)).sum() for k, out in enumerate(outputs) if used[k])
+        found.append(torch.autograd.grad(loss, parameters, allow_unused=True))
+    for ours, theirs in zip(*found, strict=True):
+        if theirs is None:
+            assert ours is None
+        else:
+            torch.testing.assert_close(ours, theirs)

@@ -110,6 +110,13 @@ class ActorCritic(nn.Module):
             return numbers, values
         return numbers.reshape(*leading, -1), values.reshape(leading)
 
+    def read(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(numbers `[n, P]`, values `[n]`, what the policy's last hidden layer gives `[n, W]`) of flat observations."""
+        if self.compact(x) and self.towers.count == 1:
+            return _TanhTrunk.apply(x, *self._weights)  # type: ignore[return-value]
+        features = self.towers(x)
+        return self.policy(features[0]), self.value(features[-1]).squeeze(-1), features[0]
+
     @property
     def weights(self) -> tuple[Tensor, ...]:
         """In the order of `tanh_forward` and `tanh_backward`."""
@@ -196,13 +203,21 @@ def tanh_backward(
         gradient[0].addmm_(column, value)
     else:
         torch.mm(column, value, out=gradient[1])
+    into, found = _layers_backward(gradient, layers, passed, into_x=into_x)
+    return into, *heads, *found
+
+
+def _layers_backward(
+    gradient: Tensor, layers: Sequence[Tensor], passed: Sequence[Tensor], *, into_x: bool
+) -> tuple[Tensor | None, list[Tensor]]:
+    """Gradients of x and of the hidden layers' weights, from that of the last layer's features `[G, n, W]`."""
     found: list[Tensor] = []
     for layer in reversed(range(len(passed) - 1)):
         gradient = torch.ops.aten.tanh_backward(gradient, passed[layer + 1])
         found += [gradient.sum(1, keepdim=True), _outer(gradient, passed[layer])]
         if layer or into_x:
             gradient = torch.bmm(gradient, layers[2 * layer])
-    return gradient.sum(0) if into_x else None, *heads, *reversed(found)
+    return gradient.sum(0) if into_x else None, found[::-1]
 
 
 def _outer(gradient: Tensor, features: Tensor) -> Tensor:
@@ -231,3 +246,36 @@ class _TanhNetwork(torch.autograd.Function):
     def backward(ctx: Any, d_numbers: Tensor, d_values: Tensor) -> tuple[Tensor | None, ...]:
         weights, passed = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         return tanh_backward(d_numbers, d_values, weights, passed, into_x=ctx.needs_input_grad[0])
+
+
+class _TanhTrunk(torch.autograd.Function):
+    """The same for a network of one tower that others read: its features are an output, too. A gradient that comes
+    through them alone, as another agent's does, leaves the heads out."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        numbers, values, passed = tanh_forward(x, weights)
+        ctx.save_for_backward(*weights, *passed)
+        ctx.count = len(weights)
+        ctx.set_materialize_grads(False)
+        return numbers, values, passed[-1][0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, d_numbers: Tensor | None, d_values: Tensor | None, d_features: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        weights, passed = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        policy, _, value, _, *layers = weights
+        features = passed[-1][0]
+        gradient = torch.zeros_like(features) if d_features is None else d_features.clone()
+        heads: list[Tensor | None] = [None] * 4
+        if d_numbers is not None:
+            gradient.addmm_(d_numbers, policy)
+            heads[:2] = d_numbers.T @ features, d_numbers.sum(0)
+        if d_values is not None:
+            column = d_values[:, None]
+            gradient.addmm_(column, value)
+            heads[2:] = column.T @ features, column.sum(0)
+        into, found = _layers_backward(gradient[None], layers, passed, into_x=ctx.needs_input_grad[0])
+        return into, *heads, *found

@@ -89,10 +89,9 @@ class TeamActorCritic(nn.Module):
         is paid for runs back through what it has read alone."""
         numbers, values, features = [], [], []
         for name in self.names:
-            net = self.module(name)
-            seen = net.towers(self.view(observations, name))[0]
-            numbers.append(net.policy(seen))
-            values.append(net.value(seen).squeeze(-1))
+            number, value, seen = self.module(name).read(self.view(observations, name))
+            numbers.append(number)
+            values.append(value)
             features.append(seen if live else seen.detach())
         led, value = self.meta(torch.cat([self.view(observations, self.lead), *features], -1))
         return [led, *numbers], [value, *values]
