@@ -21,7 +21,7 @@ TEXT = "Date,Adj Close\n2016-12-29,1.5\n2016-12-30,x\n"
         TEXT.replace("\n", "\r\n").encode(),
         TEXT.replace(",", ";").encode(),
         b"<DATE>\t<ADJ CLOSE>\n2016-12-29\t1.5\n2016-12-30\tx",
-        gzip.compress(TEXT.encode()),
+        gzip.compress(TEXT.encode(), mtime=0),
         TEXT.encode("utf-8-sig"),
         TEXT.encode("utf-16"),
         b'"Date","Adj Close"\n"2016-12-29","1.5"\n"2016-12-30","x"\n',
@@ -67,7 +67,7 @@ def test_parquet(tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (b" \n\n", "is empty"),
-        (gzip.compress(TEXT.encode())[:30], "cannot be read"),
+        (gzip.compress(TEXT.encode(), mtime=0)[:30], "cannot be read"),
         (b"\x00\xff\x80", "neither text nor Parquet"),
         (b"PAR1 and then nothing", "torn Parquet file"),
         (b"date,close,Close\n", "two columns named 'close'"),

@@ -84,7 +84,7 @@ def test_equal_allocation_and_silent_sectors() -> None:
     rows = np.array([20, 150])
     strategy = HierarchyStrategy(net, names, typical=team.typical, mode="equal", active=("forex",))
     track = episodes(core, strategy, rows, 10)
-    np.testing.assert_allclose(strategy.shares, 1 / 3)
-    np.testing.assert_allclose(strategy.risk, 1.0)
+    np.testing.assert_allclose(strategy.shares[:, :, 0], 1 / 3)
+    assert not strategy.shares[:, :, 1:].any() and (strategy.risk == 1.0).all()
     traded = {name for i, name in enumerate(core.instruments) if np.abs(track.weights[:, :, i]).any()}
     assert traded == set(team.members["forex"])

@@ -97,18 +97,20 @@ class TradingData:
             for name, market in self.markets.items()
         }  # fmt: skip
 
-    def check(self, fewest: int) -> None:
-        """Raises ConfigError where the gates, which need `fewest` episodes, or the test could never be: before anything
-        is learned."""
+    def check_gates(self, fewest: int) -> None:
+        """Raises ConfigError where the gates, which need `fewest` episodes, could never open."""
         rows, bars = self.episodes("validation")
         if len(rows) < fewest:
             raise ConfigError(
                 f"{len(rows)} episodes of {bars} bars fit into the validation stretch, and a gate needs {fewest}; "
                 "write a smaller evaluation.bars, or give longer bars"
             )
+
+    def check_test(self) -> None:
+        """Raises ConfigError where the test has too few episodes, or too short ones to tell an edge."""
+        _, bars = self.episodes("test")
         if bars < FEWEST_BARS:
             raise ConfigError(f"evaluation.bars={bars} is too few for the test of an edge; write {FEWEST_BARS} or more")
-        self.episodes("test")
 
     @property
     def names(self) -> tuple[str, ...]:

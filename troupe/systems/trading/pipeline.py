@@ -84,11 +84,12 @@ class HierarchyTrainer:
         self.data = TradingData.of(self.config, market) if data is None else data
         self.progress = progress
         self._given = market is not None or data is not None
-        self.data.check(gate_of(self.config).min_tasks)
+        self.data.check_gates(gate_of(self.config).min_tasks)
 
     def train(self, phases: Sequence[int] = PHASES) -> TradingResult:
         """Runs the phases that have not ended, and tests what is traded. Raises as `learn`."""
         began = time.perf_counter()
+        self.data.check_test()
         traded = self.learn(phases)
         folder, space = Path(self.config.trainer.output_dir), Workspace.of(self.config, self.data)
         found = {number: space.read_results(number) for number in PHASES if space.results(number).exists()}
