@@ -231,9 +231,9 @@ def show_null(records: list[dict[str, Any]]) -> None:
 
 
 def budgets(folder: Path, overrides: list[str]) -> None:
-    """Document 002's timesteps, minibatches and epochs, from nothing to the end, two processes in phase 1."""
+    """Document 002's timesteps, minibatches and epochs, from nothing to the end."""
     began = time.perf_counter()
-    chosen = config("documented", 0, folder / "documented", "trainer.processes=2", *overrides)
+    chosen = config("documented", 0, folder / "documented", *overrides)
     trainer = HierarchyTrainer(chosen)
     for number in (1, 2, 3):
         at = time.perf_counter()

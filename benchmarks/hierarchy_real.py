@@ -36,8 +36,9 @@ BARS: dict[str, dict[str, str]] = {
 SWEEP = (0.0, 1.0, 2.0)
 
 
-def config(portfolio: str, data: Path, folder: Path, steps: int) -> TradingConfig:
-    """`steps` are those of each specialist and of the meta-controller; together they learn for twice as many."""
+def config(portfolio: str, data: Path, folder: Path, steps: int, days: int) -> TradingConfig:
+    """`steps` are those of each specialist and of the meta-controller; together they learn for twice as many. Episodes
+    of daily bars have so many `days`: the gates need ten of them from a quarter of four years."""
     files = {name: file_of(data, name, bars) for name, bars in BARS[portfolio].items()}
     within_a_day = {"resample": 4 * 3600} if portfolio == "intraday" else {}
     layers: dict[str, Any] = {
@@ -52,8 +53,7 @@ def config(portfolio: str, data: Path, folder: Path, steps: int) -> TradingConfi
         },
         "phase1": {"total_timesteps": steps}, "phase2": {"total_timesteps": steps},
         "phase3": {"total_timesteps": 2 * steps, "learning_rate": 3e-4},
-        # Short episodes: the gates need ten of them from a quarter of four years' days.
-        "evaluation": {"validation": 0.25, "bars": 60 if portfolio == "intraday" else 10},
+        "evaluation": {"validation": 0.25, "bars": 60 if portfolio == "intraday" else days},
         "trainer": {"n_envs": 64, "output_dir": str(folder), "logger": ["jsonl"]},
     }  # fmt: skip
     return load(TradingConfig, preset=layers).config
@@ -133,10 +133,10 @@ def main() -> int:
     for name in (arguments.portfolio,) if arguments.portfolio else ("eight", "intraday"):
         command = f"python benchmarks/hierarchy_real.py {name}"
         start = time.perf_counter()
-        page = whole(config(name, data, arguments.out / f"{name}_whole", arguments.steps), command)
+        page = whole(config(name, data, arguments.out / f"{name}_whole", arguments.steps, days=20), command)
         show(f"{name}, end to end", page)
         half = time.perf_counter()
-        settings = config(name, data, arguments.out / f"{name}_folds", arguments.fold_steps)
+        settings = config(name, data, arguments.out / f"{name}_folds", arguments.fold_steps, days=10)
         page = walked(settings, arguments.folds, arguments.seeds, arguments.processes, command)
         show(f"{name}, walk-forward of {arguments.folds} folds and {arguments.seeds} seeds", page)
         print(f"{half - start:.0f} s end to end, {time.perf_counter() - half:.0f} s walk-forward")

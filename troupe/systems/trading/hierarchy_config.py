@@ -86,7 +86,8 @@ class TradingTrainerConfig(Frozen):
     n_envs: int = Field(8, ge=1)
     """Accounts that trade side by side while learning."""
     processes: int | None = Field(None, ge=1)
-    """Specialists that learn at the same time, each in a process; null takes as many as there are cores."""
+    """Specialists that learn at the same time, each in a process; null takes all of them: three on two
+    cores are done before two and then the third."""
     save_freq: int = Field(20, ge=1)
     """Rollouts between checkpoints."""
     keep_last: int = Field(2, ge=1)

@@ -7,7 +7,6 @@ Specialists learn in parallel processes and know nothing of one another; `phase1
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import as_completed
 from typing import Any
@@ -113,7 +112,7 @@ class Phase1Trainer:
     def _learned(self) -> tuple[str, ...]:
         """Trains all; in processes where that is possible."""
         sectors = self.team.sectors
-        processes = min(self.config.trainer.processes or os.cpu_count() or 1, len(sectors))
+        processes = min(self.config.trainer.processes or len(sectors), len(sectors))
         if processes == 1 or not self._travels:
             for name in sectors:
                 self._train(name)
