@@ -217,6 +217,17 @@ def test_a_failing_child_fails_the_run(tmp_path: Path) -> None:
     assert not (folder / "phase1_results.json").exists()
 
 
+def test_where_one_child_fails_the_others_end_at_once(tmp_path: Path) -> None:
+    """They would learn for hours."""
+    folder = tmp_path / "run"
+    (folder / "phase1").mkdir(parents=True)
+    (folder / "phase1" / "equity").write_text("in the way")
+    began = time.monotonic()
+    with pytest.raises(StorageError, match="equity"):
+        Phase1Trainer(config(folder, "trainer.processes=3", "phase1.total_timesteps=1000000000")).train()
+    assert time.monotonic() - began < 90
+
+
 PROGRAM = """
 import sys
 from tests.systems.trading.test_phases import config

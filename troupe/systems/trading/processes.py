@@ -19,7 +19,8 @@ __all__ = ["learning_processes"]
 @contextmanager
 def learning_processes(count: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of fresh interpreters: forking one that holds torch and its threads can deadlock. They end with this
-    process, however it ends, so that whoever continues a killed run is alone in its folder.
+    process, however it ends, so that whoever continues a killed run is alone in its folder; and where one of them
+    fails, the others end at once.
 
     Raises TrainingError where one of them dies.
     """
@@ -31,6 +32,10 @@ def learning_processes(count: int) -> Iterator[ProcessPoolExecutor]:
                 "a process that learned died (killed, or out of memory); the same command continues from the last "
                 "checkpoints"
             ) from error
+        except BaseException:
+            for process in list(pool._processes.values()):  # the others would learn on for nobody; they can continue
+                process.terminate()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
