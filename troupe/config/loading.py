@@ -28,14 +28,15 @@ M = TypeVar("M", bound=BaseModel)
 def load(
     model: type[M],
     *,
-    files: Sequence[FilePath | str] = (),
+    files: Sequence[FilePath | str | Node] = (),
     overrides: Sequence[str] = (),
     preset: Mapping[str, object] | FilePath | str | None = None,
     aliases: Mapping[str, str] | None = None,
 ) -> Resolved[M]:
     """A `model` from its defaults, a preset, YAML files and overrides in Hydra's grammar, each above the one before.
 
-    Mappings are merged, dicts included; lists and scalars are replaced. `aliases` maps old dotted keys to the
+    Mappings are merged, dicts included; lists and scalars are replaced. A file may be given as the tree of what is read
+    already. `aliases` maps old dotted keys to the
     present ones. Raises ConfigError, whose text has one line for each problem: where, which key, what to write. One of
     them is a key that nothing would read (the model's `read_when`), unless it stands in a preset or in a layer that
     gives every key, such as the config.json of a run.
@@ -62,7 +63,9 @@ def load(
 
 
 def _layers(
-    preset: Mapping[str, object] | FilePath | str | None, files: Sequence[FilePath | str], problems: list[Problem]
+    preset: Mapping[str, object] | FilePath | str | None,
+    files: Sequence[FilePath | str | Node],
+    problems: list[Problem],
 ) -> Iterator[tuple[Node, bool]]:
     """Each layer, and whether the user chose what it says; presets are files, and a mapping is what a caller gives."""
     if isinstance(preset, Mapping):
@@ -73,7 +76,7 @@ def _layers(
     if preset is not None:
         yield read(preset, problems, label="preset "), False
     for file in files:
-        yield read(file, problems), True
+        yield file if isinstance(file, Node) else read(file, problems), True
 
 
 def _parsed(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:

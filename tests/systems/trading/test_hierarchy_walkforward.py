@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.monitoring.test_report import Page
+from tests.systems.trading.killing import kill_at
 from tests.systems.trading.test_phases import config
 from troupe.envs.market.build import Market, load_market
 from troupe.errors import ConfigError, StorageError
@@ -215,13 +214,7 @@ def test_a_killed_evaluation_ends_as_the_one_that_was_left_alone(
     tmp_path: Path, finished: tuple[HierarchyWalkForward, WalkForwardResult], checkpoint: str
 ) -> None:
     calm, killed = finished[0].plan.folder, tmp_path / "killed"
-    process = start(killed)
-    deadline = time.monotonic() + 120
-    while not (killed / checkpoint).exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_at(start(killed), killed / checkpoint)
     assert not (killed / "fold_1" / "seed_1" / "phase3_results.json").exists()
     result = evaluation(killed).run()
     assert parts(killed) == parts(calm)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.systems.trading.killing import kill_at
 from troupe.config import load
 from troupe.envs.market.build import market_of
 from troupe.envs.market.config import MarketConfig
@@ -258,13 +258,7 @@ def test_a_run_killed_in_any_phase_ends_as_the_one_that_was_left_alone(
     tmp_path: Path, calm: Path, checkpoint: str
 ) -> None:  # fmt: skip
     killed = tmp_path / "killed"
-    process = start(killed)
-    deadline = time.monotonic() + 120
-    while not (killed / checkpoint).exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_at(start(killed), killed / checkpoint)
     assert not (killed / "training_summary.json").exists()
     HierarchyTrainer(config(killed, *LONGER)).train()
     assert _team_hash(killed) == _team_hash(calm)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.envs.market.samples import bars_of, core_of, random_bars
+from tests.systems.trading.killing import kill_at
 from troupe.config import load
 from troupe.envs.market.build import market_of
 from troupe.envs.market.config import MarketConfig
@@ -179,13 +178,7 @@ def start(folder: Path) -> subprocess.Popen:
 def test_a_killed_evaluation_ends_as_the_one_that_was_left_alone(tmp_path, checkpoint):
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     assert start(calm).wait(120) == 0
-    process = start(killed)
-    deadline = time.monotonic() + 120
-    while not (killed / checkpoint).exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_at(start(killed), killed / checkpoint)
     assert not (killed / "fold_1" / "seed_1" / "checkpoint_4").exists()
     assert start(killed).wait(120) == 0
     for fold in (0, 1):

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -43,9 +44,20 @@ from troupe.envs.market.simulator import bar_times, bridge_extremes
 from troupe.errors import ConfigError
 
 __all__ = [
-    "BandPolicy", "PlantedMarket", "PlantedOptimum", "autoregressive", "bars_around", "null_market", "planted_market",
-    "planted_optimum",
+    "BandPolicy", "PlantedMarket", "PlantedOptimum", "autoregressive", "bars_around", "check_planted", "null_market",
+    "planted_market", "planted_optimum",
 ]  # fmt: skip
+
+
+def check_planted(market: Any, **ranges: tuple[float, float]) -> None:
+    """Raises ConfigError where a planted market has no instruments, one of them twice, or a number out of its range:
+    those that every kind has, and those in `ranges`."""
+    if not market.instruments or len(set(market.instruments)) < len(market.instruments):
+        raise ConfigError(f"instruments={market.instruments!r} must be one or more different names")
+    shared = {"sigma": (1e-6, 0.5), "persistence": (0.0, 0.99), "cost": (0.0, 0.5), "limit": (1e-3, 100.0)}
+    for name, (low, high) in {**ranges, **shared}.items():
+        if not low <= getattr(market, name) <= high:
+            raise ConfigError(f"{name}={getattr(market, name)} must lie between {low:g} and {high:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +82,7 @@ class PlantedMarket:
     """Largest |weight| of an instrument: `MarketRules.max_position_size`."""
 
     def __post_init__(self) -> None:
-        if not self.instruments or len(set(self.instruments)) < len(self.instruments):
-            raise ConfigError(f"instruments={self.instruments!r} must be one or more different names")
-        for name, low, high in (
-            ("beta", 0.0, 0.1), ("sigma", 1e-6, 0.5), ("persistence", 0.0, 0.99), ("cost", 0.0, 0.5),
-            ("limit", 1e-3, 100.0),
-        ):  # fmt: skip
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name}={getattr(self, name)} must lie between {low:g} and {high:g}")
+        check_planted(self, beta=(0.0, 0.1))
 
     @property
     def signals(self) -> tuple[str, ...]:

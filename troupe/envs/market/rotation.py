@@ -36,7 +36,7 @@ from troupe.envs.market.bands import (
 )
 from troupe.envs.market.bars import Bars
 from troupe.envs.market.config import DOCUMENTED_INSTRUMENTS
-from troupe.envs.market.planted import BandPolicy, autoregressive, bars_around
+from troupe.envs.market.planted import BandPolicy, autoregressive, bars_around, check_planted
 from troupe.envs.market.simulator import bar_times
 from troupe.errors import ConfigError
 
@@ -70,18 +70,13 @@ class RotationMarket:
     """Largest |weight| of an instrument: `MarketRules.max_position_size`."""
 
     def __post_init__(self) -> None:
-        if not self.instruments or len(set(self.instruments)) < len(self.instruments):
-            raise ConfigError(f"instruments={self.instruments!r} must be one or more different names")
+        check_planted(
+            self, beta_on=(0.0, 0.1), beta_off=(0.0, 0.1), length=(2.0, 1e6), noise=(0.0, 100.0)
+        )  # fmt: skip
         if len(self.sectors) != len(self.instruments):
             raise ConfigError(f"sectors={self.sectors!r} must name one for each of {len(self.instruments)} instruments")
         if len(set(self.sectors)) < 2:
             raise ConfigError(f"a rotation needs instruments of two or more sectors, not of {self.sectors[0]!r} alone")
-        for name, low, high in (
-            ("beta_on", 0.0, 0.1), ("beta_off", 0.0, 0.1), ("sigma", 1e-6, 0.5), ("persistence", 0.0, 0.99),
-            ("length", 2.0, 1e6), ("noise", 0.0, 100.0), ("cost", 0.0, 0.5), ("limit", 1e-3, 100.0),
-        ):  # fmt: skip
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name}={getattr(self, name)} must lie between {low:g} and {high:g}")
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -16,15 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
 
-from troupe.config import Resolved, load, parse_override
-from troupe.config.applying import apply
-from troupe.config.conditions import ignored, is_record
+from troupe.config import Resolved, load
 from troupe.config.documents import read
 from troupe.config.interpolation import interpolate
 from troupe.config.problems import Problem, guess, show
-from troupe.config.resolved import origins
-from troupe.config.tree import DEFAULT, Node, defaults, leaves, merge, nest, plain, wrap
-from troupe.config.validation import validate
+from troupe.config.tree import DEFAULT, Node, merge, nest, plain, wrap
 from troupe.envs.market.config import DOCUMENTED_INSTRUMENTS
 from troupe.envs.market.instruments import INSTRUMENTS
 from troupe.errors import ConfigError, did_you_mean
@@ -109,32 +105,15 @@ def load_trading(
 ) -> tuple[Resolved[TradingConfig], tuple[str, ...]]:
     """As `troupe.config.load`, with files of either kind; also the notes of the documented ones. Raises ConfigError."""
     problems: list[Problem] = []
-    layers = [read(file, problems) for file in files]
-    if problems or not any(map(is_documented, layers)):
-        return load(TradingConfig, preset=preset, files=files, overrides=overrides), ()
-    tree, assumed, notes = defaults(TradingConfig), {DEFAULT}, dict[str, None]()
-    if preset is not None:
-        below = read(preset, problems, label="preset ")
-        tree, assumed = merge(tree, below), assumed | _origins(below)
-    for layer in layers:
+    layers, notes = [], dict[str, None]()
+    for layer in (read(file, problems) for file in files):
         if is_documented(layer):
             translation = _translated(layer, problems)
             layer, notes = translation.tree, notes | dict.fromkeys(translation.notes)
-        elif is_record(layer, TradingConfig):
-            assumed |= _origins(layer)
-        tree = merge(tree, layer)
-    for text in overrides:
-        tree = apply(parse_override(text), f"override '{text}'", tree, TradingConfig, problems)
-    tree = interpolate(tree, TradingConfig, problems)
-    config = validate(TradingConfig, tree, problems)
-    problems += ignored(TradingConfig, tree, config, assumed, problems)
-    if config is None or problems:
+        layers.append(layer)
+    if problems:
         raise ConfigError("\n".join(dict.fromkeys(map(str, problems))))
-    return Resolved(config, origins(config.model_dump(mode="json", by_alias=True, round_trip=True), tree)), tuple(notes)
-
-
-def _origins(tree: Node) -> set[str]:
-    return {node.origin for _, node in leaves(tree)}
+    return load(TradingConfig, preset=preset, files=layers, overrides=overrides), tuple(notes)
 
 
 def is_documented(tree: Node) -> bool:

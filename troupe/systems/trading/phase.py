@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from troupe.config import load
+from troupe.envs.market.build import Market
 from troupe.envs.market.core import LIMITS
 from troupe.envs.market.vector import MarketVector
 from troupe.errors import ConfigError, StorageError, TrainingError
@@ -31,7 +32,7 @@ from troupe.training.evaluation import Gate
 from troupe.training.ppo_run import PPORun
 
 __all__ = [
-    "Progress", "Workspace", "as_trading_config", "device_of", "gate_of", "module_hashes",
+    "PhaseTrainer", "Progress", "Workspace", "as_trading_config", "device_of", "gate_of", "module_hashes",
     "phase_settings", "risk_metrics", "run_config", "run_phase", "seed_of", "team_net",
 ]  # fmt: skip
 
@@ -148,6 +149,45 @@ class Workspace:
             log.removeHandler(handler)
             log.setLevel(level)
             handler.close()
+
+
+class PhaseTrainer:
+    """What the trainer of every phase begins with: the market's stretches, the training core, the team over it and the
+    network as the seed makes it. `market` given in code takes the place of the configured one; `data` is already split.
+
+    Raises ConfigError, DataError for what cannot be traded.
+    """
+
+    def __init__(
+        self,
+        config: TradingConfig | Mapping[str, Any] | None = None,
+        *,
+        market: Market | None = None,
+        progress: Progress | None = None,
+        data: TradingData | None = None,
+    ) -> None:
+        self.config = as_trading_config(config)
+        torch.set_num_threads(self.config.trainer.threads)
+        self.progress: Progress = progress or (lambda phase, step, total, metrics: None)
+        self.data = TradingData.of(self.config, market) if data is None else data
+        self.core = self.data.core("train")
+        self.team = self.data.team(self.core)
+        self.net: TeamActorCritic = team_net(self.config, self.team.views, self.team.parts)
+        self.given = market is not None or data is not None  # in code, where no other process can read it
+        self.space: Workspace | None = None
+
+    def opened(self) -> Workspace:
+        """The run folder; raises as `Workspace.of`, the first time."""
+        self.space = self.space or Workspace.of(self.config, self.data)
+        return self.space
+
+    def read(self, number: int, parts: Mapping[str, str]) -> None:
+        """Weights of a phase's latest checkpoints: part of the phase's folder -> agent. Raises StorageError where there
+        are none."""
+        space = self.opened()
+        for part, agent in parts.items():
+            store = ModelCheckpointingSystem(space.phase(number, part), keep_last=self.config.trainer.keep_last)
+            store.load_checkpoint("latest", into={agent: self.net.module(agent)})
 
 
 def run_phase(

@@ -11,29 +11,22 @@ from collections.abc import Mapping
 from concurrent.futures import as_completed
 from typing import Any
 
-import torch
-
-from troupe.envs.market.build import Market
 from troupe.envs.market.team import TeamVector
 from troupe.errors import ConfigError, did_you_mean
-from troupe.models.team import TeamActorCritic
 from troupe.stores.state import parameter_hash
 from troupe.systems.trading.backtest import Track, episodes
-from troupe.systems.trading.data import Stretch, TradingData
+from troupe.systems.trading.data import Stretch
 from troupe.systems.trading.hierarchy import HierarchyStrategy
-from troupe.systems.trading.hierarchy_config import TradingConfig
 from troupe.systems.trading.judging import decide
 from troupe.systems.trading.phase import (
-    Progress,
+    PhaseTrainer,
     Workspace,
-    as_trading_config,
     gate_of,
     log,
     phase_settings,
     risk_metrics,
     run_phase,
     seed_of,
-    team_net,
 )
 from troupe.systems.trading.phase_metrics import specialist_metrics
 from troupe.systems.trading.processes import learning_processes
@@ -43,31 +36,13 @@ from troupe.training.ppo_run import PPORun
 __all__ = ["Phase1Trainer"]
 
 
-class Phase1Trainer:
+class Phase1Trainer(PhaseTrainer):
     """Trains the specialists of document 002. Each ends at a gate: it must beat holding nothing on episodes that it has
     not learned from, by its Sharpe ratio; one that does not is said to have no edge.
 
     `market` given in code takes the place of the configured one; specialists then learn one after the other. Raises
     ConfigError, DataError for what cannot be traded.
     """
-
-    def __init__(
-        self,
-        config: TradingConfig | Mapping[str, Any] | None = None,
-        *,
-        market: Market | None = None,
-        progress: Progress | None = None,
-        data: TradingData | None = None,
-    ) -> None:
-        self.config = as_trading_config(config)
-        torch.set_num_threads(self.config.trainer.threads)
-        self.progress: Progress = progress or (lambda phase, step, total, metrics: None)
-        self.data = TradingData.of(self.config, market) if data is None else data
-        self.core = self.data.core("train")
-        self.team = self.data.team(self.core)
-        self.net: TeamActorCritic = team_net(self.config, self.team.views, self.team.parts)
-        self._travels = market is None and data is None
-        self.space: Workspace | None = None
 
     def train(self) -> dict[str, Any]:
         """Trains whoever is not trained yet, judges all, writes phase1_results.json and returns it. Raises
@@ -100,12 +75,8 @@ class Phase1Trainer:
 
     def load(self, specialist_name: str) -> None:
         """The specialist as it stands in the run folder. Raises StorageError where it was never trained."""
-        from troupe.systems.trading.checkpointing import ModelCheckpointingSystem
-
         self._known(specialist_name)
-        space = self.space or Workspace.of(self.config, self.data)
-        store = ModelCheckpointingSystem(space.phase(1, specialist_name), keep_last=self.config.trainer.keep_last)
-        store.load_checkpoint("latest", into={specialist_name: self.net.module(specialist_name)})
+        self.read(1, {specialist_name: specialist_name})
 
     # ------------------------------------------------------------------------------------------ learning
 
@@ -113,7 +84,7 @@ class Phase1Trainer:
         """Trains all; in processes where that is possible."""
         sectors = self.team.sectors
         processes = min(self.config.trainer.processes or len(sectors), len(sectors))
-        if processes == 1 or not self._travels:
+        if processes == 1 or self.given:
             for name in sectors:
                 self._train(name)
             return sectors
@@ -170,6 +141,5 @@ class Phase1Trainer:
 def _train_alone(settings: Mapping[str, Any], name: str) -> None:
     """In a process of its own; what it learned is in the run folder."""
     trainer = Phase1Trainer(settings)
-    trainer.space = Workspace.of(trainer.config, trainer.data)
-    with trainer.space.logged(1):
+    with trainer.opened().logged(1):
         trainer._train(name)

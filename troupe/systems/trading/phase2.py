@@ -8,23 +8,15 @@ nothing of a specialist changes, and their hashes before and after say so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import torch
-
-from troupe.envs.market.build import Market
 from troupe.envs.market.team import META, TeamVector
 from troupe.errors import TrainingError
-from troupe.models.team import TeamActorCritic
-from troupe.systems.trading.checkpointing import ModelCheckpointingSystem
-from troupe.systems.trading.data import TradingData
-from troupe.systems.trading.hierarchy_config import TradingConfig
 from troupe.systems.trading.judging import Judged, judge
 from troupe.systems.trading.phase import (
-    Progress,
+    PhaseTrainer,
     Workspace,
-    as_trading_config,
     gate_of,
     log,
     module_hashes,
@@ -32,7 +24,6 @@ from troupe.systems.trading.phase import (
     risk_metrics,
     run_phase,
     seed_of,
-    team_net,
 )
 from troupe.systems.trading.seats import Seat
 from troupe.training.ppo_run import PPORun
@@ -40,38 +31,20 @@ from troupe.training.ppo_run import PPORun
 __all__ = ["Phase2Trainer"]
 
 
-class Phase2Trainer:
+class Phase2Trainer(PhaseTrainer):
     """Trains the meta-controller. It ends at a gate: it must beat equal allocation of the same specialists, and also
     what phase 1 let through (perhaps nothing), by the Sharpe ratio of the same validation episodes.
 
     Raises ConfigError, DataError for what cannot be traded, StorageError where phase 1 has not ended.
     """
 
-    def __init__(
-        self,
-        config: TradingConfig | Mapping[str, Any] | None = None,
-        *,
-        market: Market | None = None,
-        progress: Progress | None = None,
-        data: TradingData | None = None,
-    ) -> None:
-        self.config = as_trading_config(config)
-        torch.set_num_threads(self.config.trainer.threads)
-        self.progress: Progress = progress or (lambda phase, step, total, metrics: None)
-        self.data = TradingData.of(self.config, market) if data is None else data
-        self.core = self.data.core("train")
-        self.team = self.data.team(self.core)
-        self.net: TeamActorCritic = team_net(self.config, self.team.views, self.team.parts)
-        self.space: Workspace | None = None
-        self._envs: TeamVector | None = None
+    _envs: TeamVector | None = None
 
     def load_pretrained_specialists(self) -> dict[str, str]:
         """The specialists of phase 1, as they stand in the run folder; returns their hashes."""
-        space = self.space = self.space or Workspace.of(self.config, self.data)
+        space = self.opened()
         results = space.read_results(1)
-        for sector in self.team.sectors:
-            store = ModelCheckpointingSystem(space.phase(1, sector), keep_last=self.config.trainer.keep_last)
-            store.load_checkpoint("latest", into={sector: self.net.module(sector)})
+        self.read(1, {sector: sector for sector in self.team.sectors})
         expected = {name: each["parameter_hash"] for name, each in results["specialists"].items()}
         space.check_weights(self.net, expected)
         return expected

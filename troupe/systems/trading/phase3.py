@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from troupe.envs.market.build import Market, market_of
+from troupe.envs.market.build import market_of
 from troupe.envs.market.core import MarketCore
 from troupe.envs.market.rolling import rolling_volatility, simple_returns
 from troupe.envs.market.simulator import simulate
@@ -26,13 +26,11 @@ from troupe.systems.trading.backtest import Track
 from troupe.systems.trading.checkpointing import ModelCheckpointingSystem
 from troupe.systems.trading.coordination import GradientCoordinationSystem
 from troupe.systems.trading.curriculum import PERFORMANCE, AdvancedCurriculumLearning, TrainingScenario
-from troupe.systems.trading.data import TradingData
 from troupe.systems.trading.hierarchy_config import TradingConfig
 from troupe.systems.trading.judging import judge
 from troupe.systems.trading.phase import (
-    Progress,
+    PhaseTrainer,
     Workspace,
-    as_trading_config,
     device_of,
     gate_of,
     log,
@@ -41,7 +39,6 @@ from troupe.systems.trading.phase import (
     risk_metrics,
     run_phase,
     seed_of,
-    team_net,
 )
 from troupe.training.config import PPOConfig
 from troupe.training.learner import Learner, OptimizerGroup, flattened
@@ -132,46 +129,29 @@ def coordinated(
     return found
 
 
-class Phase3JointTrainer:
+class Phase3JointTrainer(PhaseTrainer):
     """Trains the whole team. It ends at a gate: it must beat the system that was traded after phase 2, by the Sharpe
     ratio of the same validation episodes; otherwise that system stays.
 
     Raises ConfigError, DataError for what cannot be traded, StorageError where phase 1 or 2 has not ended.
     """
 
-    def __init__(
-        self,
-        config: TradingConfig | Mapping[str, Any] | None = None,
-        *,
-        market: Market | None = None,
-        progress: Progress | None = None,
-        data: TradingData | None = None,
-    ) -> None:
-        self.config = as_trading_config(config)
-        torch.set_num_threads(self.config.trainer.threads)
-        self.progress: Progress = progress or (lambda phase, step, total, metrics: None)
-        self.data = TradingData.of(self.config, market) if data is None else data
-        self.core = self.data.core("train")
-        self.team = self.data.team(self.core)
-        self.net: TeamActorCritic = team_net(self.config, self.team.views, self.team.parts)
-        self.space: Workspace | None = None
-        self.coordination: GradientCoordinationSystem | None = None
-        self.curriculum: AdvancedCurriculumLearning | None = None
-        self._envs: TeamVector | None = None
-        self._scenario: TrainingScenario | None = None
-        self._scenarios = 0  # drawn so far
-        self._in_scenario = 0  # rollouts
+    coordination: GradientCoordinationSystem | None = None
+    curriculum: AdvancedCurriculumLearning | None = None
+    _envs: TeamVector | None = None
+    _scenario: TrainingScenario | None = None
+    _scenarios = 0  # drawn so far
+    _in_scenario = 0  # rollouts
 
     def load_pretrained_models(self, upto: int = 2) -> None:
         """The specialists of phase 1 and, unless `upto` is 1, the meta-controller of phase 2. Raises StorageError where
         one of the phases has not ended."""
-        space = self.space = self.space or Workspace.of(self.config, self.data)
-        parts = {(1, sector): sector for sector in self.team.sectors} | ({(2, ""): META} if upto == 2 else {})
+        space = self.opened()
         for number in range(1, upto + 1):
             space.read_results(number)
-        for (number, part), agent in parts.items():
-            store = ModelCheckpointingSystem(space.phase(number, part), keep_last=self.config.trainer.keep_last)
-            store.load_checkpoint("latest", into={agent: self.net.module(agent)})
+        self.read(1, {sector: sector for sector in self.team.sectors})
+        if upto == 2:
+            self.read(2, {"": META})
         first = {name: each["parameter_hash"] for name, each in space.read_results(1)["specialists"].items()}
         expected = first if upto == 1 else first | {META: space.read_results(2)["parameter_hashes"][META]}
         space.check_weights(self.net, expected)
@@ -213,7 +193,7 @@ class Phase3JointTrainer:
 
     def load(self) -> None:
         """The team as it stands in the run folder. Raises StorageError where phase 3 was never begun."""
-        space = self.space = self.space or Workspace.of(self.config, self.data)
+        space = self.opened()
         store = ModelCheckpointingSystem(space.phase(3), keep_last=self.config.trainer.keep_last)
         store.load_checkpoint("latest", into={"team": self.net})
         if space.results(3).exists():
