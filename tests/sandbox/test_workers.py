@@ -16,6 +16,7 @@ import pytest
 from tests.sandbox.conftest import LIMITS, all_pids
 from troupe.sandbox import Limits, Program, Sandbox, Status
 from troupe.sandbox.family import descendants, stat_of
+from troupe.sandbox.workers import Worker
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -106,6 +107,20 @@ def test_close_ends_runs_that_are_under_way(pooled: Sandbox) -> None:
     ran = sandbox.python("import time; time.sleep(60)")
     closer.join()
     assert ran.status is Status.KILLED and ran.wall_seconds < 15
+
+
+def test_close_waits_for_the_last_words_of_a_run_that_it_ends(
+    pooled: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """On a busy machine a run may be slow to read them, and they must be there until it has."""
+    read = Worker._last_words
+
+    def slowly(worker: Worker) -> str:
+        time.sleep(0.5)
+        return read(worker)
+
+    monkeypatch.setattr(Worker, "_last_words", slowly)
+    test_close_ends_runs_that_are_under_way(pooled)
 
 
 @pytest.mark.parametrize("kind", ["one_shot", "pooled"])

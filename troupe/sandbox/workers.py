@@ -61,15 +61,15 @@ class Worker:
 
     def run(self, program: Program, limits: Limits, syscall_filter: bytes) -> tuple[Ran, bool]:
         """As `exchange`; a Lost also carries the last words of bubblewrap or of the interpreter."""
-        try:
-            with self._listening:
+        with self._listening:  # to the last word: `close` waits for it before it lets go of stderr
+            try:
                 ran, sound = exchange(self.control, program, limits, syscall_filter)
+            except Lost as lost:
+                self._end()
+                raise Lost(f"the sandbox failed: {lost}{self._last_words()}") from lost
             if not sound:
                 logger.info("a run ended as %s together with its sandbox%s", ran.status, self._last_words())
             return ran, sound
-        except Lost as lost:
-            self._end()
-            raise Lost(f"the sandbox failed: {lost}{self._last_words()}") from lost
 
     def close(self) -> None:
         """Ends the process and all that it holds; a run that is under way hears it, and ends first."""
