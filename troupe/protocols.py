@@ -29,6 +29,7 @@ __all__ = [
     "Reward",
     "RewardFn",
     "Symmetry",
+    "TaskGame",
     "TaskGenerator",
     "Tool",
     "Workflow",
@@ -205,6 +206,58 @@ class Game(Protocol):
 
     def observe(self, state: Any) -> np.ndarray:
         """float32 `observation_shape`, as the player to move sees it."""
+        ...
+
+
+@runtime_checkable
+class TaskGame(Protocol):
+    """A `Game` of one player and fixed actions that serves every task of a kind: its states carry their problem.
+
+    Rewards add up to at most 1 over an episode and are public: 1 for what can be seen to be solved, a share for what can
+    be seen to be good, 0 where only the hidden answer decides. Every episode ends.
+
+    `vocabulary` is V where observations `[L]` are token ids 0 to V - 1 (0 is padding), 0 where they are numbers or an
+    image `[C, H, W]`. `pointers` is P where action p * K + j is the j-th of K at the token of position p < P, so that
+    A = P * K; 0 where actions point at nothing.
+    """
+
+    @property
+    def players(self) -> int: ...
+
+    @property
+    def actions(self) -> int: ...
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def vocabulary(self) -> int: ...
+
+    @property
+    def pointers(self) -> int: ...
+
+    def initial(self) -> Any:
+        """The first state of a small example."""
+        ...
+
+    def begin(self, problem: Problem) -> Any:
+        """The first state of a task. Raises DataError for a problem that this game cannot hold."""
+        ...
+
+    def answer(self, state: Any) -> str | None:
+        """What a state that has ended submits for the verdict; None where there is nothing to submit."""
+        ...
+
+    def legal(self, state: Any) -> Sequence[int]: ...
+
+    def step(self, state: Any, action: int) -> tuple[Any, float, bool, int]: ...
+
+    def observe(self, state: Any) -> np.ndarray: ...
+
+    def key(self, state: Any) -> Hashable: ...
+
+    def describe(self, state: Any, action: int) -> str:
+        """What the action does there, in a few words: a line of a reasoning chain."""
         ...
 
 
