@@ -87,7 +87,10 @@ class Search:
     """B trees over one kind of world.
 
     `explore` adds what training needs (Dirichlet noise, temperature; Gumbel noise) and takes it from `generator`;
-    without it a move is the best that was found. Raises DataError for games of more than two players.
+    without it a move is the best that was found. `returns` are the least and the greatest return of a world of one
+    player, where they are known: Q is then measured against them, and not against what a tree has met so far, which
+    makes much of differences that are none. Raises DataError for games of more than two players, and for `returns` with
+    two, whose returns lie between -1 and 1.
     """
 
     def __init__(
@@ -98,8 +101,9 @@ class Search:
         slots: int,
         generator: np.random.Generator,
         explore: bool = True,
+        returns: tuple[float, float] | None = None,
     ) -> None:
-        self.config = config
+        self.config, self._returns = config, returns
         self.world: World = game if hasattr(game, "place") else world_of(game)  # type: ignore[assignment, arg-type]
         self.explore = explore
         self.generator = generator
@@ -108,6 +112,8 @@ class Search:
         self._rule = Rule.of(config, self.world.players)
         self._capacity = config.simulations + config.leaves + 2
         self._grows = config.reuse  # whether a tree may come to need more; with chance it may, too
+        if returns is not None and not (self.world.players == 1 and returns[0] < returns[1]):
+            raise DataError(f"returns={returns} are two rising numbers, for a world of one player")
         self._tree = allocate(slots, self._capacity, self.world.width, self.world.players)
         self.world.resize(slots, self._capacity)
         self._budget = np.zeros(slots, dtype=np.int64)
@@ -134,7 +140,7 @@ class Search:
         if not len(slots):
             return
         at_root = np.zeros(len(slots), np.int64)
-        clear(self._tree, slots, self.world.players)
+        clear(self._tree, slots, self.world.players, self._returns)
         arrivals = self.world.place(slots, states)
         self._arrived(slots, at_root, arrivals)
         if to_play is not None:
@@ -375,7 +381,7 @@ class Search:
         if len(fresh):
             at_root = np.zeros(len(fresh), np.int64)
             arrivals = self.world.step(fresh, at_root, edges[~kept], at_root)
-            clear(self._tree, fresh, self.world.players)
+            clear(self._tree, fresh, self.world.players, self._returns)
             self._arrived(fresh, at_root, arrivals)
             if arrivals.chance is not None:
                 self._open_chance(fresh[arrivals.chance], at_root[arrivals.chance])

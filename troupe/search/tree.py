@@ -103,15 +103,17 @@ def _blank(slots: int, nodes: int, width: int) -> Tree:
     return Tree(**arrays)
 
 
-def clear(tree: Tree, slots: np.ndarray, players: int) -> None:
-    """The trees of these slots become an unevaluated root alone."""
+def clear(tree: Tree, slots: np.ndarray, players: int, returns: tuple[float, float] | None = None) -> None:
+    """The trees of these slots become an unevaluated root alone. `returns` are the least and the greatest of a world of
+    one player; None where its trees have to find out."""
     used = int(tree.size[slots].max(initial=0))
     for name, array in tree._asdict().items():
         if name not in _PER_SLOT:
             array[slots, :used] = _FILL.get(name, 0)
     tree.kind[slots, 0] = PENDING
     tree.size[slots] = 1
-    tree.low[slots], tree.high[slots] = (-1.0, 1.0) if players == 2 else (np.inf, -np.inf)
+    unknown = (-1.0, 1.0) if players == 2 else (np.inf, -np.inf)
+    tree.low[slots], tree.high[slots] = unknown if returns is None else returns
 
 
 def flat(tree: Tree) -> Tree:

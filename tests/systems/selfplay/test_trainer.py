@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from troupe.systems.selfplay.deploy import load_player
 from troupe.systems.selfplay.finish import finish
 from troupe.systems.selfplay.judging import Judgement
 from troupe.systems.selfplay.learning import average
+from troupe.systems.selfplay.pupil import transformed
 from troupe.systems.selfplay.thinking import think
-from troupe.systems.selfplay.trainer import GameTrainer, transformed
-from troupe.systems.selfplay.workers import Crew
+from troupe.systems.selfplay.trainer import GameTrainer
+from troupe.systems.selfplay.workers import Crew, GameDesk, arrays_of
 from troupe.training.evaluation import Decision
 
 
@@ -63,11 +65,11 @@ def test_learning_on_fixed_positions_lowers_the_loss(tmp_path: Path) -> None:
     observations = rng.random((64, *run.game.observation_shape), dtype=np.float32)
     policy = np.eye(9, dtype=np.float32)[rng.integers(0, 9, 64)]
     rows = {"observations": observations, "legal": np.ones((64, 9), bool), "policy": policy}
-    run.replay.append({**rows, "value": np.sign(observations[:, 0].reshape(64, -1)[:, 0] - 0.5),
+    run.pupil.replay.append({**rows, "value": np.sign(observations[:, 0].reshape(64, -1)[:, 0] - 0.5),
                        "weight": np.ones(64, np.float32)})  # fmt: skip
-    first = run._learn(32)
+    first = run.pupil.learn(32, 0)
     for _ in range(60):
-        last = run._learn(32)
+        last = run.pupil.learn(32, 0)
     assert last["learn/policy/cross_entropy"] < 0.5 * first["learn/policy/cross_entropy"]
     assert last["learn/value/squared_error"] < 0.5 * first["learn/value/squared_error"]
 
@@ -77,11 +79,11 @@ def test_the_average_follows_the_weights(tmp_path: Path) -> None:
     with torch.no_grad():
         for parameter in run.net.parameters():
             parameter.fill_(1.0)
-    run.learner.groups["net"].steps = 10_000
-    before = {name: tensor.clone() for name, tensor in run.averaged.items()}
-    average(run.averaged, run.net, run.learner.groups["net"].steps, run.config.learning.ema)
+    run.pupil.learner.groups["net"].steps = 10_000
+    before = {name: tensor.clone() for name, tensor in run.pupil.averaged.items()}
+    average(run.pupil.averaged, run.net, run.pupil.learner.groups["net"].steps, run.config.learning.ema)
     for name, tensor in run.net.state_dict().items():
-        assert torch.allclose(run.averaged[name], 0.9 * before[name] + 0.1 * tensor)
+        assert torch.allclose(run.pupil.averaged[name], 0.9 * before[name] + 0.1 * tensor)
 
 
 def test_a_rejected_candidate_is_rolled_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +98,7 @@ def test_a_rejected_candidate_is_rolled_back(tmp_path: Path, monkeypatch: pytest
         result = run.train()
         same = all(torch.equal(run.net.state_dict()[name], start[name]) for name in start)
         assert same == is_back and not result.promoted and result.champion == "untrained"
-        assert all(torch.equal(run.averaged[name], start[name]) for name in start) == is_back
+        assert all(torch.equal(run.pupil.averaged[name], start[name]) for name in start) == is_back
 
 
 def test_a_promoted_network_is_what_is_deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +110,7 @@ def test_a_promoted_network_is_what_is_deployed(tmp_path: Path, monkeypatch: pyt
     for which in ("champion", "averaged", "untrained"):
         player = load_player(tmp_path / "run", which=which)
         shown[which] = {child.label: child.prior for child in think(player, [], width=9).tree.children}
-    run.net.load_state_dict(run.averaged)
+    run.net.load_state_dict(run.pupil.averaged)
     logits, _ = run.net.eval()(torch.from_numpy(run.game.observe(run.game.initial(1))))
     expected = torch.softmax(logits[0].double(), 0).tolist()
     for label, prior in shown["champion"].items():
@@ -183,7 +185,7 @@ def test_a_second_call_on_a_stopped_trainer_ends_like_a_new_one(tmp_path: Path, 
         strike_at(run, 3)
         with pytest.raises(Struck):
             run.train()
-        run.learner.updates += 1  # what a stop within an update may leave behind
+        run.pupil.learner.updates += 1  # what a stop within an update may leave behind
         for parameter in run.net.parameters():
             parameter.grad = torch.ones_like(parameter)
     strike_at(run, -1)
@@ -271,10 +273,10 @@ def test_the_time_of_workers_counts(tmp_path: Path) -> None:
 
     run = trainer(tmp_path / "run", acting__workers=1)
     before = {child.pid for child in psutil.Process().children()}  # of tests that ran here earlier
-    crew = Crew(run.config)
+    crew = Crew(run.config.acting.workers, partial(GameDesk, run.config, None))
     try:
         for iteration in range(2):
-            crew.order(iteration, run.start)
+            crew.order(iteration, [(iteration, 0, run.config.acting.games, arrays_of(run.start))])
             crew.gather(iteration)
         used = [child.cpu_times() for child in psutil.Process().children() if child.pid not in before]
         assert 0.5 < crew.cpu_seconds / sum(times.user + times.system for times in used) <= 1.01

@@ -13,10 +13,10 @@ from troupe.protocols import BatchGame, Evaluator, Game
 from troupe.search.config import SearchConfig
 from troupe.search.rule import TINY
 from troupe.search.search import Roots, Search, run
-from troupe.systems.selfplay.config import ActingConfig
+from troupe.systems.selfplay.config import ActingConfig, PlayConfig
 from troupe.systems.selfplay.openings import openings
 
-__all__ = ["COLUMNS", "Chunk", "play_chunk", "surprise_weights", "surprises"]
+__all__ = ["COLUMNS", "Chunk", "Line", "as_chunk", "play_chunk", "play_lines", "surprise_weights", "surprises"]
 
 COLUMNS = ("observations", "legal", "policy", "value", "weight")
 """Of the replay window; one row per position that was searched. `weight` is that of its loss, 1 on average."""
@@ -37,8 +37,8 @@ class Chunk:
 
 
 @dataclass(slots=True)
-class _Line:
-    """One game as it is played."""
+class Line:
+    """One game as it is played, or one attempt at a task: a row for every position that was searched."""
 
     number: int
     observations: list[np.ndarray] = field(default_factory=list)
@@ -47,7 +47,9 @@ class _Line:
     surprise: list[float] = field(default_factory=list)  # KL of the policy from the network's
     found: list[float] = field(default_factory=list)  # the search's own value
     players: list[int] = field(default_factory=list)
+    edges: list[int] = field(default_factory=list)  # what was played
     rewards: list[float] = field(default_factory=list)  # of each move, as its player sees it
+    final: Any = None  # the state that it ended in
 
 
 def play_chunk(
@@ -63,52 +65,64 @@ def play_chunk(
     slots = min(acting.slots, games)
     trees = Search(game, search, slots=slots, generator=generator)
     plies = generator.integers(0, acting.opening_plies + 1, games)
-    states, to_play = openings(game, plies, generator)
-    lines: list[_Line | None] = [None] * slots
-    done: list[_Line] = []
-    waiting = iter(range(games))
+    lines = play_lines(trees, evaluator, *openings(game, plies, generator), acting.max_moves)
+    return as_chunk(lines, search.discount, acting, trees, evaluator)
+
+
+def play_lines(trees: Search, evaluator: Evaluator, states: Any, to_play: np.ndarray, longest: int) -> list[Line]:
+    """Plays on from n states to the end, a line for each, in their order. A slot takes the next when its own ends.
+
+    Raises DataError for a line longer than `longest` (`acting.max_moves`).
+    """
+    slots = min(trees.slots, len(to_play))
+    lines: list[Line | None] = [None] * slots
+    done: list[Line] = []
+    waiting = iter(range(len(to_play)))
     _place(trees, np.arange(slots), lines, waiting, states, to_play)
     while any(line is not None for line in lines):
         roots = run(trees, evaluator)
         _note(trees, roots, lines)
         played = trees.play(roots.slots, roots.edges)
-        for slot, reward in zip(roots.slots.tolist(), played.reward.tolist(), strict=True):
+        for slot, edge, reward in zip(roots.slots.tolist(), roots.edges.tolist(), played.reward.tolist(), strict=True):
             line = lines[slot]
             assert line is not None
+            line.edges.append(edge)
             line.rewards.append(reward)
-            if len(line.rewards) > acting.max_moves:
+            if len(line.rewards) > longest:
                 raise DataError(
-                    f"a game of {type(game).__name__} is longer than acting.max_moves={acting.max_moves}; let `step` "
-                    "end it, or write a larger number"
+                    f"a game of {type(trees.world.game_of(slot)).__name__} is longer than acting.max_moves={longest}; "
+                    "let `step` end it, or write a larger number"
                 )
         over = roots.slots[played.done]
-        for slot in over.tolist():
-            done.append(_taken(lines, slot))
+        finals = trees.states(over) if len(over) else ()
+        for slot, final in zip(over.tolist(), finals, strict=True):
+            line = _taken(lines, slot)
+            line.final = final
+            done.append(line)
         _place(trees, over, lines, waiting, states, to_play)
-    done.sort(key=lambda line: line.number)
-    return _chunk(done, search.discount, acting, trees, evaluator)
+    return sorted(done, key=lambda line: line.number)
 
 
 def _place(
-    trees: Search, slots: np.ndarray, lines: list[_Line | None], waiting: Any, states: Any, to_play: np.ndarray
+    trees: Search, slots: np.ndarray, lines: list[Line | None], waiting: Any, states: Any, to_play: np.ndarray
 ) -> None:
     """The next games into free slots, as long as there are any."""
     pairs = list(zip(slots.tolist(), waiting, strict=False))
     for slot, number in pairs:
-        lines[slot] = _Line(number)
+        lines[slot] = Line(number)
     if pairs:
         numbers = [number for _, number in pairs]
         chosen = states[numbers] if isinstance(states, np.ndarray) else [states[number] for number in numbers]
         trees.place(np.array([slot for slot, _ in pairs]), chosen, to_play[numbers])
 
 
-def _taken(lines: list[_Line | None], slot: int) -> _Line:
+def _taken(lines: list[Line | None], slot: int) -> Line:
     line, lines[slot] = lines[slot], None
     assert line is not None
     return line
 
 
-def _note(trees: Search, roots: Roots, lines: list[_Line | None]) -> None:
+def _note(trees: Search, roots: Roots, lines: list[Line | None]) -> None:
     positions = trees.root_positions(roots.slots)
     observations, surprise = positions.observations(), surprises(roots.policy, roots.prior)
     for i, slot in enumerate(roots.slots.tolist()):
@@ -142,7 +156,7 @@ def surprise_weights(surprise: np.ndarray, share: float) -> np.ndarray:
     return (1 - share) + share * surprise / mean if mean > 0 else np.ones(len(surprise))
 
 
-def _returns(line: _Line, discount: float) -> tuple[list[float], float]:
+def _returns(line: Line, discount: float) -> tuple[list[float], float]:
     """(the return from each move, as its player sees it; player 0's return from the first).
 
     The discount applies once per move: what chance decides and pays after one belongs to that move.
@@ -155,7 +169,8 @@ def _returns(line: _Line, discount: float) -> tuple[list[float], float]:
     return out[::-1], following if player == 0 else -following
 
 
-def _chunk(lines: list[_Line], discount: float, acting: ActingConfig, trees: Search, evaluator: Evaluator) -> Chunk:
+def as_chunk(lines: list[Line], discount: float, acting: PlayConfig, trees: Search, evaluator: Evaluator) -> Chunk:
+    """What lines teach: the value of a position is the return from it, mixed with what its search had found."""
     mix = acting.value_mix
     results: list[float] = []
     values: list[float] = []

@@ -10,7 +10,7 @@ from troupe.config import Frozen, ReadWhen
 from troupe.models.config import PolicyValueConfig
 from troupe.search.config import SearchConfig, read_when
 
-__all__ = ["ActingConfig", "ArenaConfig", "GameConfig", "LearningConfig", "RunConfig", "SelfPlayConfig"]
+__all__ = ["ActingConfig", "ArenaConfig", "GameConfig", "LearningConfig", "PlayConfig", "RunConfig", "SelfPlayConfig"]
 
 
 class GameConfig(Frozen):
@@ -22,17 +22,13 @@ class GameConfig(Frozen):
     """Arguments of the game's class."""
 
 
-class ActingConfig(Frozen):
-    """How games are made."""
+class PlayConfig(Frozen):
+    """How games are played, or tasks attempted."""
 
-    games: int = Field(512, ge=1)
-    """Games per iteration."""
     chunk: int = Field(512, ge=1)
     """Games that one worker plays in one piece, from one seed: the unit of exact resume."""
     slots: int = Field(64, ge=1)
     """Games of a chunk that are searched side by side; a slot takes the next game when its own ends."""
-    opening_plies: int = Field(4, ge=0)
-    """Every game begins with 0 to so many random moves, drawn anew for each."""
     max_moves: int = Field(512, ge=1)
     """A game longer than this is an error: it would never end."""
     value_mix: float = Field(0.0, ge=0, le=1)
@@ -51,6 +47,15 @@ class ActingConfig(Frozen):
     """What runs the network in the search."""
     cache: int = Field(2**18, ge=0)
     """Positions whose evaluation is remembered, per chunk."""
+
+
+class ActingConfig(PlayConfig):
+    """How games are made."""
+
+    games: int = Field(512, ge=1)
+    """Games per iteration."""
+    opening_plies: int = Field(4, ge=0)
+    """Every game begins with 0 to so many random moves, drawn anew for each."""
 
 
 class LearningConfig(Frozen):

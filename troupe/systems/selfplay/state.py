@@ -42,7 +42,7 @@ def save(run: GameTrainer, metrics: Mapping[str, float]) -> None:
     with the weights `acting` that they had."""
     tensors = {
         "net": dict(run.net.state_dict()),
-        "averaged": run.averaged,
+        "averaged": run.pupil.averaged,
         "champion": run.champion,
         "acting": run.acting,
         **{f"{_CHAMPION}{i}": weights for i, weights in enumerate(run.champions.values())},
@@ -51,8 +51,7 @@ def save(run: GameTrainer, metrics: Mapping[str, float]) -> None:
         "iteration": run.iteration,
         "champion": run.champion_name,
         "champions": list(run.champions),
-        "learner": run.learner.state_dict(),
-        "replay": run.replay.state_dict(),
+        **run.pupil.state_dict(),
         "judgements": [judgement.to_dict() for judgement in run.ladder.judgements],
         "tracker": run.tracker.offset,
     }
@@ -70,17 +69,14 @@ def restore(run: GameTrainer) -> bool:
         return False
     checkpoint = run.store.load("latest")
     stored = checkpoint.state
-    run.net.load_state_dict(checkpoint.tensors["net"])
-    run.averaged = dict(checkpoint.tensors["averaged"])
+    try:
+        run.pupil.load_state_dict(checkpoint.tensors["net"], checkpoint.tensors["averaged"], stored)
+    except DataError as error:
+        raise StorageError(f"{checkpoint.path}: {error}; choose an earlier checkpoint") from error
     run.champion, run.champion_name = dict(checkpoint.tensors["champion"]), stored["champion"]
     run.acting = dict(checkpoint.tensors["acting"])
     run.champions = {name: dict(checkpoint.tensors[f"{_CHAMPION}{i}"]) for i, name in enumerate(stored["champions"])}
     run.iteration = stored["iteration"]
-    run.learner.load_state_dict(stored["learner"])
-    try:
-        run.replay.load_state_dict(stored["replay"])
-    except DataError as error:
-        raise StorageError(f"{checkpoint.path}: {error}; choose an earlier checkpoint") from error
     run.ladder.judgements = [Judgement.from_dict(record) for record in stored["judgements"]]
     run.tracker.truncate(stored["tracker"], run.iteration)
     return True

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from troupe.config import load
-from troupe.engines.runtimes import bf16_supported, choose
+from troupe.engines.runtimes import choose
 from troupe.errors import ConfigError
 from troupe.maths.statistics import Interval
 from troupe.models.policy_value import PolicyValueNet, policy_value_net
@@ -31,12 +32,9 @@ from troupe.systems.selfplay import state
 from troupe.systems.selfplay.chunks import Chunk
 from troupe.systems.selfplay.config import ALIASES, GameConfig, SelfPlayConfig
 from troupe.systems.selfplay.judging import Judge, Judgement, Ladder
-from troupe.systems.selfplay.learning import average
 from troupe.systems.selfplay.players import search_game
-from troupe.systems.selfplay.workers import Crew
-from troupe.training.learner import Learner, adamw, cosine_with_warmup
-from troupe.training.objectives import Meter, policy_value
-from troupe.training.replay import ReplayWindow
+from troupe.systems.selfplay.pupil import Pupil, copied
+from troupe.systems.selfplay.workers import Crew, GameDesk, arrays_of, chunk_sizes
 
 __all__ = ["GameTrainer", "SelfPlayResult"]
 
@@ -106,7 +104,7 @@ class GameTrainer:
         self._layout = torch.channels_last if self.config.net.kind == "conv" else torch.contiguous_format
         self.net.to(memory_format=self._layout)  # type: ignore[call-overload]  # a quarter faster on the CPU
         self.progress: Progress = progress or (lambda phase, step, total, metrics: None)
-        self.start = _copied(self.net)
+        self.start = copied(self.net)
         self._begin()
 
     def _begin(self) -> None:
@@ -114,13 +112,14 @@ class GameTrainer:
         self.net.load_state_dict(self.start)
         self.net.zero_grad(set_to_none=True)
         self.iteration = 0  # done
-        self.averaged = _copied(self.net)
-        self.champion, self.champion_name = _copied(self.net), UNTRAINED
+        self.pupil = Pupil(
+            self.net, self.config.learning, iterations=self.config.trainer.iterations,
+            seed=(self.config.seed, 2_000_003), symmetries=self.symmetries, layout=self._layout,
+        )  # fmt: skip
+        self.champion, self.champion_name = copied(self.net), UNTRAINED
         self.champions: dict[str, dict[str, Tensor]] = {}
-        self.acting = _copied(self.net)  # weights that play the iteration under way
-        self.replay = ReplayWindow(self.config.learning.window)
+        self.acting = copied(self.net)  # weights that play the iteration under way
         self.ladder = Ladder()
-        self.learner = self._learner()
 
     # ------------------------------------------------------------------------------------------ the run
 
@@ -145,9 +144,9 @@ class GameTrainer:
         if self.config.acting.ahead:
             self._order(self.iteration + 1, total)  # before learning, so that both go on at once
         for chunk in chunks:
-            self.replay.append(chunk.columns)
+            self.pupil.replay.append(chunk.columns)
         metrics = self._played(chunks)
-        metrics |= self._learn(sum(chunk.positions for chunk in chunks))
+        metrics |= self.pupil.learn(sum(chunk.positions for chunk in chunks), self.iteration)
         learned = time.perf_counter()
         self.iteration += 1
         if self.iteration % self.config.arena.every == 0 or self.iteration == total:
@@ -160,9 +159,15 @@ class GameTrainer:
         return metrics
 
     def _order(self, iteration: int, total: int) -> None:
-        self.acting = {name: tensor.clone() for name, tensor in self.averaged.items()}
+        self.acting = {name: tensor.clone() for name, tensor in self.pupil.averaged.items()}
         if iteration < total:
-            self.crew.order(iteration, self.acting)
+            self._ask(iteration)
+
+    def _ask(self, iteration: int) -> None:
+        """The crew for the games of an iteration, played with the weights `acting`."""
+        acting, arrays = self.config.acting, arrays_of(self.acting)
+        sizes = chunk_sizes(acting.games, acting.chunk)
+        self.crew.order(iteration, [(iteration, number, size, arrays) for number, size in enumerate(sizes)])
 
     def _played(self, chunks: Sequence[Chunk]) -> dict[str, float]:
         results = np.concatenate([chunk.results for chunk in chunks])
@@ -173,81 +178,32 @@ class GameTrainer:
             "selfplay/length": float(lengths.mean()),
             "selfplay/first_player": float(results.mean()),
             "selfplay/draws": float((results == 0).mean()),
-            "replay/size": float(len(self.replay)),
-            "replay/added": float(self.replay.added),
+            "replay/size": float(len(self.pupil.replay)),
+            "replay/added": float(self.pupil.replay.added),
         }
         for name in chunks[0].counts:
             metrics[f"selfplay/{name}"] = sum(chunk.counts[name] for chunk in chunks)
         return metrics
 
-    # ------------------------------------------------------------------------------------------ learning
-
-    def _learner(self) -> Learner:
-        learning = self.config.learning
-        group = adamw(
-            dict(self.net.named_parameters()), lr=learning.lr, betas=(0.9, 0.999), weight_decay=learning.weight_decay,
-            max_norm=learning.grad_clip, schedule=self._schedule,
-        )  # fmt: skip
-        half = learning.amp == "bf16" or (learning.amp == "auto" and bf16_supported())
-        return Learner({"net": group}, amp="bf16" if half else None)
-
-    def _schedule(self, step: int) -> float:
-        """Linear warm-up by optimiser steps, then a cosine over the iterations: how many steps those will have
-        depends on how long games last."""
-        learning = self.config.learning
-        floor = min(1.0, learning.final_lr / learning.lr)
-        rise = min(1.0, (step + 1) / learning.warmup_steps) if learning.warmup_steps else 1.0
-        return rise * cosine_with_warmup(0, self.config.trainer.iterations, floor)(self.iteration)
-
-    def _learn(self, new: int) -> dict[str, float]:
-        learning = self.config.learning
-        if len(self.replay) < learning.first:
-            return {"learn/steps": 0.0}
-        steps = max(1, round(new * learning.reuse / learning.batch_size))
-        generator = np.random.default_rng(np.random.SeedSequence([self.config.seed, 2_000_003, self.iteration]))
-        meter, metrics = Meter(), {}
-        self.net.train()
-        for _ in range(steps):
-            batch = self._batch(generator)
-            closures = policy_value(self.net, batch, meter, value_weight=learning.value_weight)
-            metrics = self.learner.update(closures)
-            average(self.averaged, self.net, self.learner.groups["net"].steps, learning.ema)
-        return {**{f"learn/{name}": value for name, value in (metrics | meter.means()).items()}, "learn/steps": steps}
-
-    def _batch(self, generator: np.random.Generator) -> dict[str, Tensor]:
-        rows = self.replay.draw(self.config.learning.batch_size, generator)
-        if self.config.learning.symmetries and len(self.symmetries) > 1:
-            rows = transformed(rows, self.symmetries, generator.integers(0, len(self.symmetries), len(rows["value"])))
-        batch = {name: torch.from_numpy(column) for name, column in rows.items()}
-        return {**batch, "observations": batch["observations"].contiguous(memory_format=self._layout)}
-
     # ------------------------------------------------------------------------------------------ judging
 
     def _judge(self) -> dict[str, float]:
         judge = Judge(self.config, self.start, self.net, self.given)
-        judgement = judge.judge(self.iteration, self.averaged, self.champion_name, self.champion, self.champions)
+        judgement = judge.judge(self.iteration, self.pupil.averaged, self.champion_name, self.champion, self.champions)
         self.ladder.judgements.append(judgement)
         if judgement.decision.promote:
             self.champion_name = f"iteration {self.iteration}"
-            self.champion = {name: tensor.clone() for name, tensor in self.averaged.items()}
+            self.champion = {name: tensor.clone() for name, tensor in self.pupil.averaged.items()}
             if "champions" in self.config.arena.anchors:
                 self.champions[self.champion_name] = self.champion
         elif self.config.arena.after_rejection == "incumbent":
-            self._roll_back()
+            self.pupil.roll_back(self.champion)
         metrics = {"arena/promoted": float(judgement.decision.promote)}
         metrics |= {f"arena/score/{name}": score.mean for name, score in judgement.scores.items()}
         ratings = self.ladder.ratings()
         metrics["arena/elo"] = ratings[f"iteration {self.iteration}"].mean
         self._write_arena()
         return metrics
-
-    def _roll_back(self) -> None:
-        """The incumbent's weights, and an optimiser that knows nothing of the rejected steps."""
-        self.net.load_state_dict(self.champion)
-        self.averaged = {name: tensor.clone() for name, tensor in self.champion.items()}
-        steps = self.learner.groups["net"].steps
-        self.learner = self._learner()
-        self.learner.groups["net"].steps = steps  # the schedule goes on
 
     def _write_arena(self) -> None:
         ratings = {name: [r.mean, r.low, r.high, r.n] for name, r in self.ladder.ratings().items()}
@@ -272,11 +228,11 @@ class GameTrainer:
         self.tracker = opened.enter_context(tracker)
         self._begin()  # an earlier call may have been stopped in the midst of its work
         state.restore(self)
-        self.crew = Crew(self.config, self.given)
+        self.crew = Crew(self.config.acting.workers, partial(GameDesk, self.config, self.given))
         opened.callback(lambda: tracker.log_timing(self._spent(), self.iteration))
         opened.callback(self.crew.close)
         if self.iteration < trainer.iterations:
-            self.crew.order(self.iteration, self.acting)
+            self._ask(self.iteration)
 
     def _spent(self) -> dict[str, float]:
         """Seconds and CPU-seconds since the last call."""
@@ -289,21 +245,6 @@ class GameTrainer:
             self.folder, self.iteration, self.champion_name, self.champion_name != UNTRAINED, self.ladder.ratings(),
             tuple(self.ladder.judgements), parameter_hash(self.net.state_dict()), *state.spent(self.folder),
         )  # fmt: skip
-
-
-def transformed(
-    rows: Mapping[str, np.ndarray], symmetries: Sequence[Symmetry], which: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Each row in the symmetry that `which` names."""
-    cells, actions = np.stack([s.cells for s in symmetries]), np.stack([s.actions for s in symmetries])
-    n, shape = len(which), rows["observations"].shape
-    flat = np.take_along_axis(rows["observations"].reshape(n, -1), cells[which], 1)
-    turned = {name: np.take_along_axis(rows[name], actions[which], 1) for name in ("legal", "policy")}
-    return {**rows, **turned, "observations": flat.reshape(shape)}
-
-
-def _copied(net: PolicyValueNet) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
 
 
 def _plain(record: Any) -> Any:

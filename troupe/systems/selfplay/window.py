@@ -19,7 +19,7 @@ from troupe.systems.selfplay.agents import Family
 from troupe.systems.selfplay.episodes import SelfPlayEpisode, TrainingExample
 from troupe.systems.selfplay.extraction import TrainingDataExtractor
 from troupe.systems.selfplay.learning import LEARNED, columns, passes, tensors
-from troupe.systems.selfplay.trainer import transformed
+from troupe.systems.selfplay.pupil import transformed
 from troupe.training.replay import ReplayWindow
 
 __all__ = ["ExampleWindow"]

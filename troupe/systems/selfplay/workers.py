@@ -1,18 +1,18 @@
 """Who plays the chunks: processes of one thread each, or nobody but the trainer itself.
 
-A chunk's games depend on its seed and on the weights alone, so it does not matter who plays it, or when.
+What a chunk gives depends on its seed and on the weights alone, so it does not matter who plays it, or when.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from troupe.errors import TrainingError
 from troupe.systems.selfplay.chunks import Chunk, play_chunk
@@ -22,9 +22,15 @@ from troupe.systems.selfplay.players import search_game
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Crew", "chunk_sizes"]
+__all__ = ["Crew", "Desk", "GameDesk", "arrays_of", "chunk_sizes"]
 
-Weights = Mapping[str, "Tensor"]
+
+class Desk(Protocol):
+    """What one process needs to play: a game, a network, an evaluator. It is made anew in each."""
+
+    def play(self, *job: Any) -> Any:
+        """What a job brings; a function of the job alone."""
+        ...
 
 
 def chunk_sizes(games: int, chunk: int) -> list[int]:
@@ -32,35 +38,36 @@ def chunk_sizes(games: int, chunk: int) -> list[int]:
     return [min(chunk, games - begin) for begin in range(0, games, chunk)]
 
 
-class Crew:
-    """Plays the games of iterations. `order` says which, `gather` waits for them; the order of chunks is kept.
+def arrays_of(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Weights as they travel to a desk: copies, which learning does not change."""
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in weights.items()}
 
-    A `game` given in code reaches the processes by its class, which must stand in a module that they can import.
+
+class Crew:
+    """Does the jobs of iterations. `order` says which, `gather` waits for them; their order is kept.
+
+    `make_desk` is called once in each process, so it must be a function that they can import, or a partial of one.
     """
 
-    def __init__(self, config: SelfPlayConfig, game: Any = None) -> None:
-        self._config = config
+    def __init__(self, workers: int, make_desk: Callable[[], Desk]) -> None:
         self._pool: ProcessPoolExecutor | None = None
         self._ordered: dict[int, Any] = {}
         self._clocks: dict[int, float] = {}
-        if config.acting.workers:
+        if workers:
             # A fresh interpreter per worker: forking one that holds torch and its threads can deadlock.
             self._pool = ProcessPoolExecutor(
-                config.acting.workers, mp_context=get_context("spawn"), initializer=_prepare, initargs=(config, game)
+                workers, mp_context=get_context("spawn"), initializer=_prepare, initargs=(make_desk,)
             )
         else:
-            self._own = _Desk(config, game)
+            self._own = make_desk()
 
-    def order(self, iteration: int, weights: Weights) -> None:
-        """Asks for the games of an iteration, played with these weights."""
-        arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in weights.items()}
-        sizes = chunk_sizes(self._config.acting.games, self._config.acting.chunk)
-        jobs = [(iteration, number, size, arrays) for number, size in enumerate(sizes)]
+    def order(self, iteration: int, jobs: Sequence[tuple[Any, ...]]) -> None:
+        """Asks for the jobs of an iteration."""
         with _alive():
             self._ordered[iteration] = jobs if self._pool is None else [self._pool.submit(_play, *job) for job in jobs]
 
-    def gather(self, iteration: int) -> list[Chunk]:
-        """The games that were ordered, chunk by chunk. Raises TrainingError where a worker has died."""
+    def gather(self, iteration: int) -> list[Any]:
+        """What the jobs brought that were ordered. Raises TrainingError where a worker has died."""
         ordered = self._ordered.pop(iteration)
         if self._pool is None:
             return [self._own.play(*job) for job in ordered]
@@ -92,8 +99,8 @@ def _alive() -> Iterator[None]:
         ) from error
 
 
-class _Desk:
-    """What one process needs to play: the game, a network, an evaluator."""
+class GameDesk:
+    """Plays chunks of a game. A `game` given in code reaches a process by its class, in a module that it can import."""
 
     def __init__(self, config: SelfPlayConfig, game: Any) -> None:
         from troupe.engines.evaluator import NetworkEvaluator
@@ -127,11 +134,11 @@ class _Desk:
         return play_chunk(self._game, evaluator, config.search, config.acting, games, (config.seed, iteration, number))
 
 
-_desk: _Desk | None = None
+_desk: Desk | None = None
 """Of a worker process."""
 
 
-def _prepare(config: SelfPlayConfig, game: Any) -> None:
+def _prepare(make_desk: Callable[[], Desk]) -> None:
     global _desk
     os.environ["OMP_NUM_THREADS"] = "1"
     import signal
@@ -143,7 +150,7 @@ def _prepare(config: SelfPlayConfig, game: Any) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle
     torch.set_num_threads(1)
-    _desk = _Desk(config, game)
+    _desk = make_desk()
 
 
 def _end_with_parent() -> None:
@@ -157,7 +164,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _play(iteration: int, number: int, games: int, arrays: Mapping[str, Any]) -> tuple[Chunk, int, float]:
-    """The chunk, who played it, and that process's CPU-seconds so far."""
+def _play(*job: Any) -> tuple[Any, int, float]:
+    """What the job brings, who did it, and that process's CPU-seconds so far."""
     assert _desk is not None
-    return _desk.play(iteration, number, games, arrays), os.getpid(), time.process_time()
+    return _desk.play(*job), os.getpid(), time.process_time()
