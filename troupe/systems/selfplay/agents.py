@@ -4,6 +4,8 @@ An agent is a torch module that maps a float tensor of observations `[n, ...]` t
 `PolicyValueNet` for one; or any object with `policy(observations) -> logits`, or `value(observations) -> values`. In a
 world of candidates a policy is shown one row per candidate, the observation with the candidate's encoding appended, and
 gives a single logit for it; a value is shown the observation with zeros appended.
+
+An agent of many worlds has a method `for_world(input_shape, logits)` that returns such a module for one of them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from troupe.engines.evaluator import masked_softmax, uniform_priors
 from troupe.errors import ConfigError, DataError, TrainingError
 from troupe.protocols import Game, Positions
 
-__all__ = ["AgentEvaluator", "Encode", "Family", "Forward", "forward_of", "rows_of"]
+__all__ = ["AgentEvaluator", "Encode", "Family", "Forward", "forward_of", "in_world", "rows_of"]
 
 Encode = Callable[[Any, Any], np.ndarray]
 """(state, candidate) -> float32 `[d]`."""
@@ -84,6 +86,12 @@ def rows_of(family: Family, observation: np.ndarray, encoded: Sequence[np.ndarra
     return rows
 
 
+def in_world(agent: Any, family: Family) -> Any:
+    """What an agent of many worlds is in those of one family; any other agent as it is. Raises ConfigError where the
+    agent cannot play there."""
+    return agent.for_world(family.input_shape, family.logits) if hasattr(agent, "for_world") else agent
+
+
 def forward_of(agent: Any, what: str, device: str = "cpu") -> Forward:
     """`agent` as a function of tensors that keeps gradients; `what` is "policy" or "value".
 
@@ -125,6 +133,9 @@ class AgentEvaluator:
     value_calls: int = 0
 
     def __post_init__(self) -> None:
+        both = self.policy is self.value
+        self.policy = in_world(self.policy, self.family)
+        self.value = self.policy if both else in_world(self.value, self.family)
         for agent in (self.policy, self.value):
             shape, actions = getattr(agent, "observation_shape", None), getattr(agent, "actions", None)
             found = (None if shape is None else tuple(shape), actions)

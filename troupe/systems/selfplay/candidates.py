@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from troupe.errors import ConfigError, StorageError
 from troupe.models.policy_value import load_weights, policy_value_net
-from troupe.systems.selfplay.agents import Family, forward_of
+from troupe.systems.selfplay.agents import Family, forward_of, in_world
 from troupe.systems.selfplay.learning import Network
 from troupe.systems.selfplay.settings import TrainerSettings
 from troupe.training.learner import Learner, adamw
@@ -64,7 +64,7 @@ class Candidates:
             net = self.for_family(family)
             return Network(family, forward_of(net, "policy", self.device), forward_of(net, "value", self.device))
         forwards: list[Callable[[Tensor], Tensor] | None] = [
-            None if agent is None else forward_of(agent, what, self.device)
+            None if agent is None else forward_of(in_world(agent, family), what, self.device)
             for agent, what in ((self._policy, "policy"), (self._value, "value"))
         ]
         return Network(family, *forwards)

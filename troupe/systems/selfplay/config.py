@@ -10,7 +10,16 @@ from troupe.config import Frozen, ReadWhen
 from troupe.models.config import PolicyValueConfig
 from troupe.search.config import SearchConfig, read_when
 
-__all__ = ["ActingConfig", "ArenaConfig", "GameConfig", "LearningConfig", "PlayConfig", "RunConfig", "SelfPlayConfig"]
+__all__ = [
+    "ActingConfig",
+    "ArenaConfig",
+    "GameConfig",
+    "LearningConfig",
+    "PlayConfig",
+    "RunConfig",
+    "SelfPlayConfig",
+    "board_net",
+]
 
 
 class GameConfig(Frozen):
@@ -141,20 +150,27 @@ class RunConfig(Frozen):
     """Torch threads of each process."""
 
 
+def board_net(prefix: str) -> tuple[ReadWhen, ...]:
+    """Which keys of a `PolicyValueConfig` at the dotted `prefix` depend on its kind."""
+    boards = ("blocks", "channels", "policy_channels", "value_channels", "value_hidden")
+    return (
+        ReadWhen(
+            tuple(f"{prefix}.{name}" for name in boards),
+            lambda config: getattr(config, prefix).kind == "conv",
+            f"is for {prefix}.kind=conv; write that, or leave it out",
+        ),
+        ReadWhen(
+            (f"{prefix}.hidden",),
+            lambda config: getattr(config, prefix).kind == "mlp",
+            f"is for {prefix}.kind=mlp; write that, or leave it out",
+        ),
+    )
+
+
 class SelfPlayConfig(Frozen):
     """Everything a run depends on (document 001)."""
 
-    read_when = (
-        *read_when("search"),
-        ReadWhen(
-            ("net.blocks", "net.channels", "net.policy_channels", "net.value_channels", "net.value_hidden"),
-            lambda config: config.net.kind == "conv",
-            "is for net.kind=conv; write that, or leave it out",
-        ),
-        ReadWhen(
-            ("net.hidden",), lambda config: config.net.kind == "mlp", "is for net.kind=mlp; write that, or leave it out"
-        ),
-    )
+    read_when = (*read_when("search"), *board_net("net"))
 
     seed: int = Field(0, ge=0)
     """Seeds weights, games, searches, minibatches and matches."""

@@ -15,9 +15,9 @@ from troupe.systems.selfplay.judging import Judgement
 if TYPE_CHECKING:
     from troupe.systems.selfplay.trainer import GameTrainer
 
-__all__ = ["remember", "restore", "save", "spent"]
+__all__ = ["MAY_CHANGE", "remember", "restore", "save", "spent"]
 
-_MAY_CHANGE = (
+MAY_CHANGE = (
     "acting.workers",
     "trainer.default_local_dir",
     "trainer.keep_last",
@@ -33,7 +33,7 @@ _CHAMPION = "champion_"
 def remember(folder: Path, config: SelfPlayConfig) -> None:
     """config.json; StorageError for a folder that was begun with another config."""
     run_config.remember_config(
-        folder, config.model_dump(mode="json"), SelfPlayConfig().model_dump(mode="json"), _MAY_CHANGE
+        folder, config.model_dump(mode="json"), SelfPlayConfig().model_dump(mode="json"), MAY_CHANGE
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -51,7 +51,7 @@ class Crew:
 
     def __init__(self, workers: int, make_desk: Callable[[], Desk]) -> None:
         self._pool: ProcessPoolExecutor | None = None
-        self._ordered: dict[int, Any] = {}
+        self._ordered: dict[Hashable, Any] = {}
         self._clocks: dict[int, float] = {}
         if workers:
             # A fresh interpreter per worker: forking one that holds torch and its threads can deadlock.
@@ -61,14 +61,14 @@ class Crew:
         else:
             self._own = make_desk()
 
-    def order(self, iteration: int, jobs: Sequence[tuple[Any, ...]]) -> None:
-        """Asks for the jobs of an iteration."""
+    def order(self, key: Hashable, jobs: Sequence[tuple[Any, ...]]) -> None:
+        """Asks for some jobs: those of an iteration, as a rule."""
         with _alive():
-            self._ordered[iteration] = jobs if self._pool is None else [self._pool.submit(_play, *job) for job in jobs]
+            self._ordered[key] = jobs if self._pool is None else [self._pool.submit(_play, *job) for job in jobs]
 
-    def gather(self, iteration: int) -> list[Any]:
+    def gather(self, key: Hashable) -> list[Any]:
         """What the jobs brought that were ordered. Raises TrainingError where a worker has died."""
-        ordered = self._ordered.pop(iteration)
+        ordered = self._ordered.pop(key)
         if self._pool is None:
             return [self._own.play(*job) for job in ordered]
         with _alive():

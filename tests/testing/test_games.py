@@ -9,7 +9,7 @@ from troupe.envs.pig import Pig
 from troupe.envs.tictactoe import SYMMETRIES, TicTacToe, TicTacToeBatch
 from troupe.errors import DataError
 from troupe.protocols import Symmetry
-from troupe.testing import check_batch_game, check_game
+from troupe.testing.games import check_batch_game, check_game
 
 TTT, BATCH = TicTacToe(), TicTacToeBatch()
 ABSENT: Any = property()

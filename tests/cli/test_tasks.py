@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.task_runs import TINY
+from troupe.cli import main
+
+
+def words(folder: Path, **changed: Any) -> list[str]:
+    values = TINY | {"trainer.default_local_dir": folder} | {key.replace("__", "."): v for key, v in changed.items()}
+    return ["train", "tasks", *(f"{key}={value}" for key, value in values.items())]
+
+
+def test_a_run_that_shows_nothing_says_so_and_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words(tmp_path / "run", trainer__iterations=1)) == 3
+    out = capsys.readouterr().out
+    assert "Nothing improved" in out and "iteration 1 against untrained" in out
+    assert "Final held-out tasks" in out and "coins" in out
+
+
+def test_bad_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "tasks", "family=mathh"]) == 2
+    assert "did you mean 'math'" in capsys.readouterr().err
+    assert main(words(tmp_path / "run", net__kind="mpl")) == 2
+    assert "net.kind" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["code", "math", "picture", "reasoning", "search"])
+def test_presets_can_be_shown(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "tasks", f"family={name}", "--print-config"]) == 0
+    assert name in capsys.readouterr().out

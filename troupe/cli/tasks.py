@@ -1,0 +1,98 @@
+"""`troupe train tasks`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from troupe.cli.train import preset_path, use_threads
+from troupe.config import Resolved, load
+from troupe.systems.selfplay.verifiable.config import ALIASES, VerifiableConfig
+
+if TYPE_CHECKING:
+    from troupe.systems.selfplay.verifiable.results import TaskResult
+
+__all__ = ["resolve_tasks", "train_tasks"]
+
+DEFAULT_FAMILY = "math"
+PRESETS = ("code", "math", "picture", "reasoning", "search")
+"""Families with a preset of their own, in `troupe/configs/tasks/`; each but `picture` also at a tenth of its length."""
+
+
+def resolve_tasks(preset: str | None, files: Sequence[str], overrides: Sequence[str]) -> Resolved[VerifiableConfig]:
+    """Preset, files and overrides in one. `family=NAME` brings the family's preset along where there is one and no
+    other is named."""
+    families = [o.partition("=")[2] for o in overrides if o.startswith(("family=", "tasks.family="))]
+    path = None
+    if preset is not None:
+        path = preset_path(preset, "tasks")
+    elif not files and (families[-1:] or [DEFAULT_FAMILY])[0] in PRESETS:
+        path = preset_path(families[-1] if families else DEFAULT_FAMILY, "tasks")
+    return load(VerifiableConfig, preset=path, files=files, overrides=overrides, aliases=ALIASES)
+
+
+def train_tasks(arguments: argparse.Namespace) -> int:
+    """Exit code 3 where the champion does not solve more of the final tasks than the untrained networks do."""
+    resolved = resolve_tasks(arguments.preset, arguments.config, arguments.overrides)
+    if arguments.print_config:
+        print(resolved.describe())
+        return 0
+    config = resolved.config
+    use_threads(config.trainer.threads)
+    from rich.console import Console
+
+    from troupe.systems.selfplay.verifiable.finish import finish
+    from troupe.systems.selfplay.verifiable.trainer import TaskTrainer
+
+    console = Console(highlight=False)
+    trainer = TaskTrainer(config, progress=_Lines(console))
+    result = trainer.train()
+    report = finish(trainer, result)
+    _show(console, result)
+    console.print(f"{result.seconds:.0f} s, {result.cpu_seconds:.0f} CPU-seconds in all processes of the run so far")
+    last = f"report: {report}   run folder: {result.folder}   weights: {result.parameter_hash[:16]}"
+    console.print(last, soft_wrap=True)
+    return 0 if result.improved else 3
+
+
+class _Lines:
+    """A progress callback: one line per iteration."""
+
+    def __init__(self, console: Any) -> None:
+        self._console = console
+        self._began = time.monotonic()
+
+    def __call__(self, phase: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        parts = [
+            f"{time.monotonic() - self._began:6.0f} s",
+            f"iteration {step}/{total}",
+            f"{metrics['tasks/success']:.0%} of {metrics['tasks/attempts']:.0f} attempts solved",
+        ]
+        if "gate/success" in metrics:
+            verdict = "[bold]promoted[/bold]" if metrics["gate/promoted"] else "not promoted"
+            parts.append(f"{metrics['gate/success']:.0%} of the gate's tasks, {verdict}")
+        self._console.print("   ".join(parts), soft_wrap=True)
+
+
+def _show(console: Any, result: TaskResult) -> None:
+    from rich.table import Table
+
+    from troupe.cli.show import percent
+
+    final = result.final
+    table = Table("kind", "tasks", "untrained", "champion", "difference", title="Final held-out tasks (95 % intervals)")
+    rows = [("all", final), *((own.kind, own) for own in final.kinds)]
+    for name, row in rows:
+        gap = row.difference
+        told = f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}] points"
+        table.add_row(name, str(gap.n), percent(row.before), percent(row.after), told)
+    console.print(table)
+    for iteration, incumbent, decision in result.decisions:
+        console.print(f"iteration {iteration} against {incumbent}: {decision.reasons[0]}", soft_wrap=True)
+    if result.improved:
+        console.print(f"[bold]Improved: {result.champion} (McNemar's p = {final.p:.2g}).[/bold]")
+    else:
+        why = "no candidate passed the gate" if not result.promoted else "the final tasks show no gain"
+        console.print(f"[bold]Nothing improved: {why}.[/bold]")

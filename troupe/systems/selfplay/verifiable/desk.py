@@ -1,0 +1,83 @@
+"""What one process needs to attempt tasks: a game, a network and an evaluator for each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from troupe.episode import Task
+from troupe.protocols import TaskGame
+from troupe.systems.selfplay.verifiable.attempts import Attempts, attempt
+from troupe.systems.selfplay.verifiable.config import VerifiableConfig
+from troupe.systems.selfplay.verifiable.families import family_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from troupe.engines.evaluator import NetworkEvaluator
+
+__all__ = ["TaskDesk", "network"]
+
+
+def network(config: VerifiableConfig, game: TaskGame, seed: int) -> nn.Module:
+    """The untrained network of a kind. Raises ConfigError for sizes that do not fit the game."""
+    from troupe.models.policy_value import policy_value_net
+    from troupe.models.token_net import PolicyAndValue, token_net
+
+    if not game.vocabulary:
+        return policy_value_net(config.image_net, game.observation_shape, game.actions, seed=seed)
+    sizes: dict[str, Any] = {
+        "vocabulary": game.vocabulary, "length": game.observation_shape[0], "actions": game.actions,
+        "pointers": game.pointers,
+    }  # fmt: skip
+    net = token_net(config.net, **sizes, seed=seed)
+    if config.value_net is None:
+        return net
+    return PolicyAndValue(net, token_net(config.value_net, **sizes, seed=seed + 1))
+
+
+@dataclass(slots=True)
+class _Kind:
+    game: TaskGame
+    net: nn.Module
+    evaluator: NetworkEvaluator
+
+
+@dataclass(slots=True)
+class TaskDesk:
+    """Attempts tasks for a trainer. A `generator` class given in code stands in a module that a process can import."""
+
+    config: VerifiableConfig
+    generator: Any = None
+    _kinds: dict[str, _Kind] = field(default_factory=dict)
+
+    def play(
+        self, kind: str, tasks: Sequence[Task], seed: tuple[int, ...], arrays: Mapping[str, np.ndarray], explore: bool
+    ) -> Attempts:
+        """Attempts at tasks of a kind with these weights."""
+        import torch
+
+        from troupe.models.policy_value import load_weights
+
+        family = family_of(self.config.tasks, self.generator)
+        own = self._kinds.get(kind) or self._kinds.setdefault(kind, self._made(family.game(kind)))
+        load_weights(own.net, {name: torch.from_numpy(array) for name, array in arrays.items()})
+        own.evaluator.refresh(own.net)  # type: ignore[arg-type]
+        own.evaluator.calls = own.evaluator.evaluated = own.evaluator.cache_hits = 0
+        config = self.config
+        return attempt(
+            family, own.game, own.evaluator, config.search, config.acting, tasks, seed, explore=explore
+        )  # fmt: skip
+
+    def _made(self, game: TaskGame) -> _Kind:
+        from troupe.engines.evaluator import NetworkEvaluator
+
+        net = network(self.config, game, self.config.seed).eval()
+        acting = self.config.acting
+        # Only torch runs networks of tokens.
+        runtime = "torch" if game.vocabulary and acting.runtime == "auto" else acting.runtime
+        evaluator = NetworkEvaluator(net, precision=acting.precision, runtime=runtime, cache=acting.cache)  # type: ignore[arg-type]
+        return _Kind(game, net, evaluator)
