@@ -213,8 +213,8 @@ class Game(Protocol):
 class TaskGame(Protocol):
     """A `Game` of one player and fixed actions that serves every task of a kind: its states carry their problem.
 
-    Rewards add up to at most 1 over an episode and are public: 1 for what can be seen to be solved, a share for what can
-    be seen to be good, 0 where only the hidden answer decides. Every episode ends.
+    Rewards are not negative, add up to at most 1 over an episode and are public: 1 for what can be seen to be solved, a
+    share for what can be seen to be good, 0 where only the hidden answer decides. Every episode ends.
 
     `vocabulary` is V where observations `[L]` are token ids 0 to V - 1 (0 is padding), 0 where they are numbers or an
     image `[C, H, W]`. `pointers` is P where action p * K + j is the j-th of K at the token of position p < P, so that

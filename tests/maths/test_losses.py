@@ -22,6 +22,7 @@ from troupe.maths.losses import (
     gspo,
     kl,
     ppo_clip,
+    stablemax_log,
     token_nll,
     truncated_importance_weights,
     value_loss,
@@ -425,3 +426,29 @@ def test_ppo_is_that_of_stable_baselines3(sb3_ppo: Callable[..., Any], clip_rang
     assert float(outside.float().mean()) == pytest.approx(logged["train/clip_fraction"], abs=1e-6)
     assert 0 < policy.clip_fraction(mask) <= logged["train/clip_fraction"]
     assert not (policy.clipped[:, 0] & ~outside).any()
+
+
+# --- stablemax -----------------------------------------------------------------------------------------------------
+
+
+def test_stablemax_by_hand() -> None:
+    # s(1) = 2, s(0) = 1, s(-1) = 1/2, s(-3) = 1/4; their sum is 3.75
+    shares = stablemax_log(row(1.0, 0.0, -1.0, -3.0)).exp()
+    assert shares.dtype == torch.float64
+    close(shares, [[2 / 3.75, 1 / 3.75, 0.5 / 3.75, 0.25 / 3.75]], 1e-12)
+
+
+def test_stablemax_grows_as_a_line_and_never_overflows() -> None:
+    # s(999) = 1000 against s(-999) = 1/1000: 1 - p is 1e-6, where softmax has 0
+    close(1 - stablemax_log(row(999.0, -999.0)).exp()[0, 0], 1e-6, 1e-9)
+    logits = row(1e30, 0.0, -1e30).requires_grad_()
+    (leaf,) = torch.autograd.grad(-stablemax_log(logits)[0, 2], logits)
+    assert torch.isfinite(leaf).all()
+
+
+def test_stablemax_has_a_gradient_at_zero_and_at_one() -> None:
+    """Where a zero-initialised head begins: d/dx_i -log p_0 = s'(x_i)/sum(s) - [i = 0] s'(x_0)/s(x_0), s'(0) = 1."""
+    logits = row(0.0, 0.0, 0.0, 1.0).requires_grad_()
+    close(gradient(-stablemax_log(logits)[:, 0], logits), [[1 / 5 - 1, 1 / 5, 1 / 5, 1 / 5]])
+    numbers = torch.tensor([[-2.0, -0.5, 0.25, 1.0, 3.0]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(stablemax_log, (numbers,))

@@ -6,13 +6,14 @@ import copy
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from troupe.errors import ConfigError
 from troupe.models.actions import Box, Discrete, MultiBinary, MultiDiscrete, Space, space_of
-from troupe.models.actor_critic import ActorCritic
+from troupe.models.actor_critic import ActorCritic, tanh_forward, tanh_thought
 from troupe.models.config import ActorCriticConfig
 
 SPACES = (Discrete(3), Box((-2.0, 0.0), (2.0, 1.0)), MultiDiscrete((3, 2)), MultiBinary(2))
@@ -236,3 +237,38 @@ def test_a_trunk_that_others_read_has_autograds_gradients(used: tuple[bool, bool
             assert ours is None
         else:
             torch.testing.assert_close(ours, theirs)
+
+
+# ---------------------------------------------------------------------------------------------- few observations
+
+
+@pytest.mark.parametrize("shared_trunk", [True, False])
+def test_few_observations_are_answered_as_many_are(shared_trunk: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ActorCriticConfig(hidden=(7, 5), shared_trunk=shared_trunk)
+    net = ActorCritic(config, (6,), Box((-1.0,) * 2, (1.0,) * 2), seed=0)
+    net.policy.linear.weight.data.normal_(generator=torch.Generator().manual_seed(0))
+    seen = torch.randn(9, 6, generator=torch.Generator().manual_seed(1))
+    assert net.few(seen)
+    with torch.no_grad():
+        numbers, values, passed = tanh_forward(seen, net.weights)
+    thought = tanh_thought(seen.numpy(), net.weights)
+    for ours, theirs in zip(thought, (numbers, values, passed[-1][0]), strict=True):
+        torch.testing.assert_close(torch.from_numpy(ours), theirs)
+    few = net.act(seen, torch.Generator().manual_seed(2))
+    monkeypatch.setattr("troupe.models.actor_critic.FEW", 9 * 42 - 1)
+    assert not net.few(seen) and net.few(seen[:8])
+    for ours, theirs in zip(few, net.act(seen, torch.Generator().manual_seed(2)), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_few_observations_are_answered_alike_wherever_they_lie_in_memory() -> None:
+    """To the bit: a run that goes on from a checkpoint has its arrays elsewhere."""
+    net = ActorCritic(ActorCriticConfig(), (37,), Box((-1.0,) * 3, (1.0,) * 3), seed=0)
+    for n in (1, 8):
+        seen, found = np.random.default_rng(0).normal(size=(n, 41)).astype(np.float32), set()
+        for shift in range(16):
+            room = np.empty(n * 41 + 16, dtype=np.float32)
+            moved = room[shift : shift + n * 41].reshape(n, 41)
+            moved[:] = seen
+            found.add(b"".join(each.tobytes() for each in tanh_thought(moved[:, 3:40], net.weights)))
+        assert len(found) == 1

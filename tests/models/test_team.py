@@ -45,6 +45,28 @@ def test_the_likeliest_actions_alone_are_those_of_act() -> None:
     torch.testing.assert_close(net.likeliest(seen), net.act(seen, None).actions)
 
 
+@pytest.mark.parametrize("meta_shared_trunk", [True, False])
+def test_few_observations_and_many_are_answered_alike(meta_shared_trunk: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In NumPy, in torch outside the graph, and in the graph."""
+    net, seen = team(config=CONFIG.model_copy(update={"meta_shared_trunk": meta_shared_trunk})), observations()
+    net.module("a").policy.log_std.data[:] = torch.tensor([-0.3, 0.4])
+
+    def answers() -> list[torch.Tensor]:
+        drawn = net.act(seen, torch.Generator().manual_seed(0))
+        return [*drawn, *net.act(seen, None), *net.specialists_likeliest(seen), net.likeliest(seen)]
+
+    assert net.few(seen) and not net.few(seen.double())
+    found = [answers()]
+    monkeypatch.setattr("troupe.models.actor_critic.FEW", 0)
+    found.append(answers())
+    monkeypatch.setattr(TeamActorCritic, "compact", lambda self, observations: False)
+    found.append(answers())
+    for few, many, graph in zip(*found, strict=True):
+        assert few.is_contiguous() and not few.requires_grad
+        torch.testing.assert_close(few, graph, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(many, graph, rtol=1e-5, atol=1e-6)
+
+
 def test_what_was_acted_is_evaluated_alike() -> None:
     net, seen = team(), observations(8)
     played = net.act(seen, torch.Generator().manual_seed(0))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 import re
 from collections import Counter
 from dataclasses import replace
@@ -14,7 +16,8 @@ from troupe.errors import ConfigError, DataError
 from troupe.maths.expressions import evaluate, render
 from troupe.protocols import TaskGenerator
 from troupe.tasks import GENERATORS
-from troupe.tasks.math import KINDS, MathProblemGenerator, check_answer
+from troupe.tasks.math import KINDS, SEARCHED, SHORT, MathProblemGenerator, check_answer
+from troupe.tasks.splits import disjoint, fingerprint
 
 TASKS = MathProblemGenerator(seed=1).generate(1500)
 
@@ -141,3 +144,74 @@ def test_irrational_roots_are_checked_exactly() -> None:
 def test_a_task_without_checks_says_so() -> None:
     with pytest.raises(DataError, match="task l has no"):
         check_answer(replace(linear(), solution=None), ["5"])
+
+
+# ------------------------------------------------------------------------------------------- kinds that can be searched
+
+HARD = MathProblemGenerator(seed=2, kinds=list(SEARCHED)).generate(600)
+
+
+def test_a_generator_of_which_nothing_is_asked_makes_what_it_always_made() -> None:
+    tasks = MathProblemGenerator(seed=1).generate(400)
+    digest = hashlib.sha256(json.dumps([task.to_dict() for task in tasks], sort_keys=True).encode()).hexdigest()
+    assert digest.startswith("cf95df42e2011985") and {task.kind for task in tasks} == set(SHORT)
+    assert MathProblemGenerator.KINDS == KINDS == (*SHORT, "arithmetic", "equation", "roots", "elimination")
+
+
+def test_searched_tasks_survive_json_and_share_nothing() -> None:
+    assert [Task.from_dict(json.loads(json.dumps(task.to_dict()))) for task in HARD] == HARD
+    assert {task.kind for task in HARD} == set(SEARCHED)
+    for kind in SEARCHED:
+        sets = disjoint(MathProblemGenerator((0.3, 0.6), seed=1, kinds=(kind,)), (100, 50, 200))
+        marks = [{fingerprint(task) for task in tasks} for tasks in sets]
+        assert [len(mark) for mark in marks[1:]] == [50, 200]
+        assert not (marks[0] & marks[1] or marks[0] & marks[2] or marks[1] & marks[2])
+
+
+def test_searched_tasks_are_asked_in_plain_words() -> None:
+    (task,) = MathProblemGenerator((0.2, 0.2), 3, ("equation",)).generate(1)
+    assert task.prompt == "Solve -5x - 2(-2x - 3) = 1" and task.answer == "5"
+    assert task.data["form"] == [[[0, -5, 0, 0], [2, -2, -2, -3]], [[1, 1, 1, 0]]]
+    assert task.solution["steps"][0] == "multiply out -2(-2x - 3): -5x + 4x + 6 = 1"
+
+
+def test_plans_of_searched_tasks_compute_the_answers() -> None:
+    for task in HARD:
+        values = [evaluate(expression) for expression in task.solution["plan"]]
+        assert values == [evaluate(component) for component in task.answer.split(", ")]
+
+
+def test_verify_accepts_the_answer_alone_and_no_answer_of_a_corrupted_task() -> None:
+    rng, verify = random.Random(0), MathProblemGenerator.verify
+    for task in [*TASKS[:200], *HARD]:
+        assert verify(task, task.answer) and verify(task, task.answer.replace(", ", ","))
+        wrong = MathProblemGenerator.corrupted(task, rng)
+        assert wrong.answer != task.answer and not verify(wrong, task.answer)
+        assert not verify(task, wrong.answer) and not verify(wrong, wrong.answer)
+        for nonsense in (None, "", "x", "1, 2, 3, 4", task.answer + ", 1", task.prompt, "1/0", "{0}"):
+            assert not verify(task, nonsense), (task.prompt, nonsense)
+
+
+def test_verify_takes_roots_in_any_order_and_unknowns_in_theirs() -> None:
+    solution = {"check": ["2*{0}^2+2*{0}-12", "2*{1}^2+2*{1}-12"]}
+    roots = Task("r", "roots", "Solve 2x^2 + 2x = 12", {"unknowns": ["x"]}, 0.5, "-3, 2", solution)
+    verify = MathProblemGenerator.verify
+    assert verify(roots, "2, -3") and not verify(roots, "2, 2") and not verify(roots, "2")
+    solution = {"check": ["2*{0}+3*{1}-12", "{0}-{1}-1"]}
+    system = Task("e", "elimination", "Solve", {"unknowns": ["x", "y"]}, 0.5, "3, 2", solution)
+    assert verify(system, "3, 2") and verify(system, "6/2, 2.0") and not verify(system, "2, 3")
+
+
+@pytest.mark.parametrize("kind", ["linear", "word", "equations", "chess"])
+def test_kinds_without_a_game_are_refused(kind: str) -> None:
+    with pytest.raises(ConfigError, match=f"kind '{kind}' of math problems has no game.*elimination"):
+        MathProblemGenerator.game(kind)
+
+
+def test_harder_searched_tasks_take_more_lines() -> None:
+    for kind in SEARCHED:
+        means = []
+        for difficulty in (0.0, 0.5, 1.0):
+            tasks = MathProblemGenerator((difficulty, difficulty), 1, (kind,)).generate(50)
+            means.append(sum(len(task.solution["actions"]) for task in tasks) / 50)
+        assert means[0] + 0.5 < means[1] < means[2] - 0.5, (kind, means)

@@ -71,7 +71,7 @@ def gradients(net: ActorCritic, losses: dict[str, Tensor]) -> list[Tensor]:
 def test_the_compact_gradient_is_autograds(
     space: Space, shared_trunk: bool, clip_range_vf: float | None, ent_coef: float, normalize_advantage: bool
 ) -> None:
-    """To 2e-6 of each tensor's largest entry: that of float32 sums."""
+    """To 4e-6 of each tensor's largest entry: that of float32 sums."""
     net, steps = problem(space, 64, 1, shared_trunk=shared_trunk)
     chosen = settings(clip_range_vf=clip_range_vf, ent_coef=ent_coef, normalize_advantage=normalize_advantage)
     assert fits(net, steps)
@@ -82,7 +82,7 @@ def test_the_compact_gradient_is_autograds(
         assert ours[name].item() == pytest.approx(theirs[name].item(), rel=1e-6, abs=1e-7)
     assert said == pytest.approx(expected, rel=1e-5, abs=1e-6) and 0 < said["clip_fraction"] < 1
     for a, b in zip(gradients(net, ours), gradients(net, theirs), strict=True):
-        assert (a - b).abs().max() <= 2e-6 * b.abs().max() and b.abs().max() > 0
+        assert (a - b).abs().max() <= 4e-6 * b.abs().max() and b.abs().max() > 0
 
 
 def test_the_compact_gradient_is_that_of_differences() -> None:

@@ -82,9 +82,17 @@ def parser() -> argparse.ArgumentParser:
     _configured(selfplay, None, "named preset (default: that of the game, if there is one)")
     selfplay.set_defaults(command=("troupe.cli.selfplay", "train_selfplay"))
 
+    tasks = systems.add_parser("tasks", help="search and expert iteration on verifiable tasks; family=math, code, ...")
+    _configured(tasks, None, "named preset (default: that of the family, if there is one)")
+    tasks.set_defaults(command=("troupe.cli.tasks", "train_tasks"))
+
     env = systems.add_parser("env", help="PPO on a Gymnasium environment; `train env=CartPole-v1` for short")
     _configured(env, None, "named preset (default: that of the environment, if there is one)")
     env.set_defaults(command=("troupe.cli.env", "train_env"))
+
+    puzzles = systems.add_parser("puzzles", help="recursive networks that solve sudokus and mazes; net=trm, hrm")
+    _configured(puzzles, None, "named preset (default: that of the puzzles)")
+    puzzles.set_defaults(command=("troupe.cli.puzzles", "train_puzzles"))
 
     market = systems.add_parser("market", help="PPO on a market, judged by walk-forward evaluation (document 002)")
     _configured(market, None, "named preset (planted, null)")
@@ -141,6 +149,11 @@ def parser() -> argparse.ArgumentParser:
     play.add_argument("--think", default=None, metavar="MOVES", help='show the search after "3 3 2", and stop')
     play.add_argument("--svg", default=None, metavar="FILE", help="with --think: also draw the tree there")
     play.set_defaults(command=("troupe.cli.selfplay", "play"))
+
+    solve = commands.add_parser("solve", help="let a trained network solve a sudoku or a maze")
+    solve.add_argument("run", help="run or checkpoint folder of `troupe train puzzles`")
+    solve.add_argument("puzzle", nargs="+", help='such as "3... ..2. .1.. ...4", or the rows of a maze in .#SG')
+    solve.set_defaults(command=("troupe.cli.puzzles", "solve"))
 
     export = commands.add_parser("export", help="write a team's policies as Hugging Face models, adapters merged")
     export.add_argument("run", help="run, checkpoint or registry folder")

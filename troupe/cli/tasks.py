@@ -83,11 +83,11 @@ def _show(console: Any, result: TaskResult) -> None:
 
     final = result.final
     table = Table("kind", "tasks", "untrained", "champion", "difference", title="Final held-out tasks (95 % intervals)")
-    rows = [("all", final), *((own.kind, own) for own in final.kinds)]
-    for name, row in rows:
-        gap = row.difference
+    rows = [("all", final.before, final.after, final.difference)]
+    rows += [(own.kind, own.before, own.after, own.difference) for own in final.kinds]
+    for name, before, after, gap in rows:
         told = f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}] points"
-        table.add_row(name, str(gap.n), percent(row.before), percent(row.after), told)
+        table.add_row(name, str(gap.n), percent(before), percent(after), told)
     console.print(table)
     for iteration, incumbent, decision in result.decisions:
         console.print(f"iteration {iteration} against {incumbent}: {decision.reasons[0]}", soft_wrap=True)

@@ -32,6 +32,7 @@ __all__ = [
     "kl",
     "normalizer",
     "ppo_clip",
+    "stablemax_log",
     "token_nll",
     "truncated_importance_weights",
     "value_loss",
@@ -221,6 +222,20 @@ def token_nll(logits: Tensor, targets: Tensor) -> Tensor:
     """Negative log-likelihood in nats of `targets` int64 `[B, T]` under `logits` `[B, T, V]`. Returns `[B, T]`."""
     logp = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
     return -logp.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+
+
+def stablemax_log(logits: Tensor) -> Tensor:
+    """log of stablemax (Prieto et al. 2025, arXiv:2501.04697), float64 `[..., V]` to `[..., V]`.
+
+        p_i = s(x_i) / sum_j s(x_j),    s(x) = x + 1 where x >= 0, 1 / (1 - x) elsewhere
+
+    It grows as a line where softmax grows exponentially, so that a network which is sure of all its answers still gets
+    gradients: what HRM and TRM are trained with. Their loss is `-stablemax_log(logits).gather(-1, target)`.
+    """
+    logits = logits.double()
+    # Not sign(x) log(1 + |x|): its derivative at 0 would be 0 in place of 1, and a network may begin at 0.
+    log_s = torch.where(logits >= 0, logits.clamp(min=0).log1p(), -(-logits).clamp(min=0).log1p())
+    return log_s - torch.logsumexp(log_s, dim=-1, keepdim=True)
 
 
 def truncated_importance_weights(

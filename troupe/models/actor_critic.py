@@ -24,7 +24,22 @@ from troupe.errors import ConfigError
 from troupe.models.actions import Space, action_head, orthogonal_
 from troupe.models.config import ActorCriticConfig
 
-__all__ = ["Acted", "ActorCritic", "Evaluated", "Towers", "tanh_backward", "tanh_forward"]
+__all__ = [
+    "Acted",
+    "ActorCritic",
+    "Evaluated",
+    "Thought",
+    "Towers",
+    "layers_backward",
+    "layers_forward",
+    "tanh_backward",
+    "tanh_forward",
+    "tanh_thought",
+]
+
+FEW = 2**18
+"""A product of matrices up to so many multiplications is NumPy's: where the environment computes in NumPy, too, a step
+takes two thirds of the time. In larger ones NumPy would use threads that nobody asked for."""
 
 ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu, "elu": nn.functional.elu, "silu": nn.functional.silu}
 
@@ -43,6 +58,14 @@ class Evaluated(NamedTuple):
     logprobs: Tensor
     entropies: Tensor
     values: Tensor
+
+
+class Thought(NamedTuple):
+    """What a network makes of n observations, outside any graph."""
+
+    numbers: np.ndarray  # [n, P]
+    values: np.ndarray  # [n]
+    features: np.ndarray  # [n, W]: of the policy's last hidden layer
 
 
 class Towers(nn.Module):
@@ -94,7 +117,7 @@ class ActorCritic(nn.Module):
         orthogonal_(self.value.weight.data, 1.0, generator)
         nn.init.zeros_(self.value.bias)
         self._weights = _tanh_weights(self.towers, self.policy.linear, self.value)
-        self._inputs = inputs
+        self._inputs, self._largest = inputs, max(weight[0].numel() for weight in self.towers.weights)
         self._flat: tuple[Tensor, ...] = ()  # in a tuple: it is no parameter of its own
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,10 +167,17 @@ class ActorCritic(nn.Module):
         """Whether `tanh_forward` and `tanh_backward` are this network, for these inputs."""
         return self.config.activation == "tanh" and x.device.type == "cpu" and x.dtype == torch.float32
 
+    def few(self, observations: Tensor) -> bool:
+        """Whether `tanh_thought` is this network, and the observations are few enough for it."""
+        return self.compact(observations) and len(observations) * self._largest <= FEW
+
     @torch.no_grad()
     def act(self, observations: Tensor, generator: torch.Generator | None) -> Acted:
         """Actions for `[n, *observation_shape]`; without a generator the likeliest ones."""
-        if self.compact(observations):
+        if self.few(observations):
+            thought = tanh_thought(observations.reshape(-1, self._inputs).numpy(), self._weights)
+            numbers, values = torch.from_numpy(thought.numbers), torch.from_numpy(thought.values)
+        elif self.compact(observations):
             numbers, values, _ = tanh_forward(observations.reshape(-1, self._inputs), self._weights)
         else:
             numbers, values = self(observations)
@@ -176,6 +206,14 @@ def tanh_forward(x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor, 
     h_0 = x;  h_l = tanh(h_{l-1} W_l' + b_l);  numbers = h_L[0] P' + p;  values = h_L[-1] v' + c
     """
     policy, policy_bias, value, value_bias, *layers = weights
+    passed = layers_forward(x, layers)
+    features = passed[-1]
+    numbers = torch.addmm(policy_bias, features[0], policy.T)
+    return numbers, torch.addmm(value_bias, features[-1], value.T)[:, 0], passed
+
+
+def layers_forward(x: Tensor, layers: Sequence[Tensor]) -> list[Tensor]:
+    """The hidden layers alone, W_l and b_l of each: h_0 to h_L `[G, n, W]`."""
     features = x.expand(layers[0].shape[0], *x.shape)
     passed = [features]
     for weight, bias in zip(layers[::2], layers[1::2], strict=True):
@@ -183,8 +221,21 @@ def tanh_forward(x: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor, 
         array = features.numpy()
         np.tanh(array, out=array)
         passed.append(features)
-    numbers = torch.addmm(policy_bias, features[0], policy.T)
-    return numbers, torch.addmm(value_bias, features[-1], value.T)[:, 0], passed
+    return passed
+
+
+def tanh_thought(x: np.ndarray, weights: Sequence[Tensor]) -> Thought:
+    """The same as `tanh_forward` in NumPy alone, for few observations `[n, I]`."""
+    policy, policy_bias, value, value_bias, *layers = (weight.detach().numpy() for weight in weights)
+    towers = []
+    for tower in range(len(layers[0])):
+        features = x
+        for weight, bias in zip(layers[::2], layers[1::2], strict=True):
+            features = features @ weight[tower].T
+            features += bias[tower]
+            np.tanh(features, out=features)
+        towers.append(features)
+    return Thought(towers[0] @ policy.T + policy_bias, (towers[-1] @ value.T + value_bias)[:, 0], towers[0])
 
 
 def tanh_backward(
@@ -203,11 +254,11 @@ def tanh_backward(
         gradient[0].addmm_(column, value)
     else:
         torch.mm(column, value, out=gradient[1])
-    into, found = _layers_backward(gradient, layers, passed, into_x=into_x)
+    into, found = layers_backward(gradient, layers, passed, into_x=into_x)
     return into, *heads, *found
 
 
-def _layers_backward(
+def layers_backward(
     gradient: Tensor, layers: Sequence[Tensor], passed: Sequence[Tensor], *, into_x: bool
 ) -> tuple[Tensor | None, list[Tensor]]:
     """Gradients of x and of the hidden layers' weights, from that of the last layer's features `[G, n, W]`."""
@@ -277,5 +328,5 @@ class _TanhTrunk(torch.autograd.Function):
             column = d_values[:, None]
             gradient.addmm_(column, value)
             heads[2:] = column.T @ features, column.sum(0)
-        into, found = _layers_backward(gradient[None], layers, passed, into_x=ctx.needs_input_grad[0])
+        into, found = layers_backward(gradient[None], layers, passed, into_x=ctx.needs_input_grad[0])
         return into, *heads, *found

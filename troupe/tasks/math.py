@@ -8,22 +8,49 @@
 components, written into its slots, solve the original problem. The answer is text, its components joined by ", ": the
 roots of a quadratic in rising order, the unknowns of a system in the order of `data["unknowns"]`. The last number of a
 linear or word prompt is never its answer, so that an echo does not pay.
+
+Kinds of `SEARCHED` are long enough to be searched for, and have a game each, whose actions are rules of algebra:
+
+    arithmetic    7 * 9 - 7 * 5, in whole numbers of at most 60     troupe.tasks.algebra_arithmetic
+    equation      3(2x + 5) - 4x = 7 - 2(x - 1)                     troupe.tasks.algebra_equation
+    roots         2x^2 + 3x = x + 12                                troupe.tasks.algebra_roots
+    elimination   2x + 3y = 12; x - y = 1                           troupe.tasks.algebra_elimination
+
+Their `data` also has the `form` in which the game reads the problem and how many `lines` may be written; their
+`solution` the `actions` of a worked solution and the `steps`, in words.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from troupe.episode import Task
-from troupe.errors import DataError
+from troupe.errors import ConfigError, DataError, did_you_mean
 from troupe.maths.expressions import ExpressionError, evaluate, substitute
+from troupe.protocols import TaskGame
+from troupe.tasks import algebra_arithmetic, algebra_elimination, algebra_equation, algebra_roots
 from troupe.tasks.generator import BaseTaskGenerator
+from troupe.tasks.rewriting import Line, RewritingGame, Rules, replay
 from troupe.tasks.splits import content_id
 
-__all__ = ["KINDS", "MathProblemGenerator", "check_answer"]
+__all__ = ["KINDS", "SEARCHED", "MathProblemGenerator", "check_answer"]
 
-KINDS = ("linear", "word", "quadratic", "system")
+SHORT = ("linear", "word", "quadratic", "system")
+"""Kinds that a generator makes where nobody names any."""
+
+SEARCHED: Mapping[str, type[Rules]] = {
+    "arithmetic": algebra_arithmetic.Arithmetic,
+    "equation": algebra_equation.Equation,
+    "roots": algebra_roots.Roots,
+    "elimination": algebra_elimination.Elimination,
+}
+"""Kinds that can be searched, and the rules of their games."""
+
+KINDS = (*SHORT, *SEARCHED)
 
 NAMES = ("Ann", "Ben", "Eva", "Ida", "Leo", "Mia", "Noa", "Sam", "Tom", "Zoe")
 THINGS = ("apples", "books", "cards", "coins", "cups", "eggs", "pens", "shells", "stamps", "toys")
@@ -51,10 +78,52 @@ def check_answer(task: Task, components: Sequence[str]) -> bool:
 
 
 class MathProblemGenerator(BaseTaskGenerator):
-    """Linear equations, one-operation word problems, quadratics with whole roots, and systems of two equations."""
+    """Linear equations, one-operation word problems, quadratics with whole roots, and systems of two equations; where
+    they are named, also the kinds that are `SEARCHED`."""
 
     KINDS = KINDS
     DEFAULT_KINDS = ("linear", "word")
+
+    def __init__(
+        self,
+        difficulty_range: tuple[float, float] = (0.0, 1.0),
+        seed: int = 0,
+        kinds: Sequence[str] | None = None,
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(difficulty_range, seed, SHORT if kinds is None else kinds, weights)
+
+    @staticmethod
+    def game(kind: str) -> TaskGame:
+        """The game in which a kind is searched. Raises ConfigError for a kind without one."""
+        if kind not in SEARCHED:
+            known = f"{did_you_mean(kind, SEARCHED)}; write one of {', '.join(SEARCHED)}"
+            raise ConfigError(f"kind {kind!r} of math problems has no game{known}")
+        return RewritingGame(SEARCHED[kind]())
+
+    @staticmethod
+    def verify(task: Task, answer: str | None) -> bool:
+        """Whether the answer solves the problem, by substitution, and has the values of the task's own answer."""
+        if answer is None or not isinstance(task.answer, str):
+            return False
+        components, known = (text.split(",") for text in (answer, task.answer))
+        if not check_answer(task, components):
+            return False
+        try:
+            values, wanted = ([evaluate(component) for component in each] for each in (components, known))
+        except ExpressionError:
+            return False
+        ordered = len(task.data.get("unknowns", values)) == len(values)
+        return values == wanted if ordered else set(values) == set(wanted)
+
+    @staticmethod
+    def corrupted(task: Task, rng: Any) -> Task:
+        """The task with one component of its answer moved by 1 to 9; `rng` is asked for `random()` alone."""
+        components = [Fraction(component) for component in task.answer.split(", ")]
+        changed = int(rng.random() * len(components))
+        shift = (1 + int(rng.random() * 9)) * (1 if rng.random() < 0.5 else -1)
+        components[changed] += shift
+        return replace(task, answer=", ".join(map(str, components)))
 
     def make(self, difficulty: float) -> Task:
         """One problem of a kind drawn by weight."""
@@ -79,6 +148,23 @@ class MathProblemGenerator(BaseTaskGenerator):
             "root": up_to(1, 9),  # size of a quadratic's roots
             "negative": difficulty > 0.5,  # whether roots may be negative
             "factor": (1, 1 if difficulty <= 0.5 else 3),  # coefficients of a system
+            # Of searched kinds; between two whole numbers, one is drawn (`_about`). Worked solutions get longer, and
+            # `slack`, the lines beyond them, fewer.
+            "slack": 4 - 3 * difficulty,
+            "arithmetic": {"operations": 2 + 4 * difficulty, "knots": 3 * difficulty},
+            "equation": {
+                "terms": 2 + 2 * difficulty,
+                "brackets": 3 * difficulty,
+                "fractions": max(0.0, 2 * difficulty - 1),
+                "size": 5 + 5 * difficulty,
+            },
+            "roots": {
+                "size": 12,  # fewer would be few equations
+                "denominator": 1.2 + 1.8 * difficulty,
+                "spread": max(0.0, 6 * difficulty - 3),
+                "expanded": 2 * difficulty,
+            },
+            "elimination": {"unknowns": 2 + difficulty, "fill": 6 * difficulty, "size": 1 + 3 * difficulty},
         }
 
     def _asked(self, equations: str, unknowns: list[str]) -> dict[str, Any]:
@@ -161,6 +247,90 @@ class MathProblemGenerator(BaseTaskGenerator):
                 ],
             },
         }
+
+    # ------------------------------------------------------------------------------------------------- searched kinds
+
+    def _arithmetic(self, limits: Mapping[str, Any]) -> dict[str, Any]:
+        form, actions = algebra_arithmetic.draw(self.rng, **self._about(limits["arithmetic"]))
+        text = algebra_arithmetic.written(form)
+        solution = {"plan": [text], "check": [f"{text}-{{0}}"]}
+        return self._searched("arithmetic", f"Work out {text}", form, actions, limits, solution)
+
+    def _equation(self, limits: Mapping[str, Any]) -> dict[str, Any]:
+        form, actions = algebra_equation.draw(self.rng, **self._about(limits["equation"]))
+        a, b = algebra_equation.balance(form)
+        left, right = _spelled(algebra_equation.Equation().text(form)).replace("x", "{0}").split("=")
+        solution = {"plan": [f"({-b})/({a})"], "check": [f"{left}-({right})"]}
+        return self._searched("equation", "Solve {}", form, actions, limits, solution, ["x"])
+
+    def _roots(self, limits: Mapping[str, Any]) -> dict[str, Any]:
+        form, actions = algebra_roots.draw(self.rng, **self._about(limits["roots"]))
+        left, right = _spelled(algebra_roots.Roots().text(form)).split("=")
+        check = f"{left}-({right})"
+        solution = {"plan": [], "check": [check.replace("x", slot) for slot in ("{0}", "{1}")]}
+        return self._searched("roots", "Solve {}", form, actions, limits, solution, ["x"])
+
+    def _elimination(self, limits: Mapping[str, Any]) -> dict[str, Any]:
+        form, actions = algebra_elimination.draw(self.rng, **self._about(limits["elimination"]))
+        unknowns = list(algebra_elimination.UNKNOWNS[: len(form)])
+        checks = []
+        for equation in _spelled(algebra_elimination.Elimination().text(form)).split(";"):
+            left, right = equation.split("=")
+            for place, unknown in enumerate(unknowns):
+                left = left.replace(unknown, f"{{{place}}}")
+            checks.append(f"{left}-({right})")
+        solution = {"plan": [], "check": checks}
+        return self._searched("elimination", "Solve {}", form, actions, limits, solution, unknowns)
+
+    def _about(self, limits: Mapping[str, float]) -> dict[str, int]:
+        """Each number as a whole one, drawn so that it is right on average."""
+        return {name: int(number + self.rng.random()) for name, number in limits.items()}
+
+    def _searched(
+        self,
+        kind: str,
+        prompt: str,
+        form: Any,
+        actions: list[int],
+        limits: Mapping[str, Any],
+        solution: dict[str, Any],
+        unknowns: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """What the kinds share: the form as JSON, the lines allowed, the worked solution and the answer at its end."""
+        rules = SEARCHED[kind]()
+        game = RewritingGame(rules)
+        forms = replay(rules, form, actions)
+        answer = None if forms is None else rules.solved(forms[-1])
+        assert forms is not None and answer is not None  # `draw` gives rules that solve the problem
+        text = rules.text(form)
+        lines = len(actions) + self._about({"slack": limits["slack"]})["slack"]
+        words = [game.describe(Line(at, lines), action) for at, action in zip(forms, actions, strict=False)]
+        return {
+            "prompt": prompt.format(text),
+            "data": {
+                "key": text,
+                "form": _listed(form),
+                "lines": lines,
+                **({"unknowns": unknowns} if unknowns else {}),
+            },
+            "answer": answer,
+            "solution": {
+                **solution,
+                "plan": solution["plan"] or answer.split(", "),
+                "actions": actions,
+                "steps": words,
+            },
+        }
+
+
+def _listed(form: Any) -> Any:
+    """As JSON has it."""
+    return [_listed(part) for part in form] if isinstance(form, tuple) else form
+
+
+def _spelled(text: str) -> str:
+    """A prompt as calculator text: `3x` is `3*x` and `2(x + 1)(x - 2)` is `2*(x + 1)*(x - 2)`."""
+    return re.sub(r"(?<=[0-9xyz)])(?=[xyz(])", "*", text)
 
 
 # operation -> prompt, calculator expression, check; what was asked comes back as {0}

@@ -21,7 +21,7 @@ from troupe.models.actions import CategoricalHead, GaussianHead
 from troupe.models.actor_critic import ActorCritic, tanh_backward, tanh_forward
 from troupe.training.config import PPOConfig
 
-__all__ = ["compact_ppo", "fits"]
+__all__ = ["Surrogate", "compact_ppo", "fits", "squared_error", "surrogate"]
 
 
 class _Targets(NamedTuple):
@@ -42,6 +42,15 @@ class _Scored(NamedTuple):
     d_logprobs: np.ndarray  # [n, P]
     d_entropy: np.ndarray | None  # [n, P], of the mean; None: it does not depend on them
     d_log_std: np.ndarray | None  # [n, A], of the log-probs
+
+
+class Surrogate(NamedTuple):
+    """PPO's policy loss of each row of `[..., n]`."""
+
+    loss: np.ndarray  # [...]
+    slope: np.ndarray  # [..., n]: of the loss, by the log-probs
+    approx_kl: np.ndarray  # [...]: k3 of the old policy against the new one
+    clip_fraction: np.ndarray  # [...]
 
 
 def fits(net: ActorCritic, steps: Batch) -> bool:
@@ -83,13 +92,14 @@ class _CompactPPO(torch.autograd.Function):
             scored = _categorical(numbers.numpy(), targets.actions, settings.ent_coef > 0)
         else:
             scored = _gaussian(numbers.numpy(), targets.actions, log_std.detach().numpy())
-        policy, d_logprobs = _policy(scored.logprobs, targets, clip, settings.normalize_advantage, measured)
-        value, d_values = _value(values.numpy(), targets, settings)
+        policy = surrogate(scored.logprobs, targets.old, targets.advantages, clip, settings.normalize_advantage)
+        value, d_values = squared_error(values.numpy(), targets.returns, targets.values, settings)
+        measured["approx_kl"], measured["clip_fraction"] = float(policy.approx_kl), float(policy.clip_fraction)
         measured["entropy"] = scored.entropy
         ctx.network = weights, passed, len(leaves)
-        ctx.found = d_logprobs, d_values, scored, settings.ent_coef
+        ctx.found = policy.slope, d_values, scored, settings.ent_coef
         entropy = torch.scalar_tensor(-settings.ent_coef * scored.entropy)
-        return torch.scalar_tensor(policy), torch.scalar_tensor(value), entropy
+        return torch.scalar_tensor(float(policy.loss)), torch.scalar_tensor(float(value)), entropy
 
     @staticmethod
     @once_differentiable
@@ -102,9 +112,10 @@ class _CompactPPO(torch.autograd.Function):
         d_log_std: list[Tensor] = []
         if scored.d_log_std is not None:
             d_log_std = [torch.from_numpy(along @ scored.d_log_std + weight)]  # each entropy grows by 1
-        d_values = torch.from_numpy(d_values * np.float32(value.item()))
+        # Copied: products of matrices round by where in memory their rows lie.
+        d_values = torch.tensor(d_values * np.float32(value.item()))
         weights, passed, count = ctx.network
-        _, *found = tanh_backward(torch.from_numpy(d_numbers), d_values, weights, passed, into_x=False)
+        _, *found = tanh_backward(torch.tensor(d_numbers), d_values, weights, passed, into_x=False)
         found += d_log_std
         if count == 1:
             found = [torch.cat([gradient.reshape(-1) for gradient in found if gradient is not None])]
@@ -136,34 +147,36 @@ def _gaussian(means: np.ndarray, actions: np.ndarray, log_std: np.ndarray) -> _S
     return _Scored(logprobs, entropy, scaled * inverse, None, squares - 1)
 
 
-def _policy(
-    logprobs: np.ndarray, targets: _Targets, clip: float, normalize: bool, measured: dict[str, float]
-) -> tuple[float, np.ndarray]:
-    """(mean of `ppo_clip`, its gradient by the log-probs)."""
-    n, advantages = len(logprobs), targets.advantages
-    if normalize:
-        centred = advantages - advantages.mean()
-        advantages = centred / (np.sqrt(np.float32((centred @ centred) / (n - 1))) + np.float32(1e-8))
-    moved = logprobs - targets.old
+def surrogate(logprobs: np.ndarray, old: np.ndarray, advantages: np.ndarray, clip: float, normalize: bool) -> Surrogate:
+    """The mean of `ppo_clip` over each row of `[..., n]`, and its gradient."""
+    n = logprobs.shape[-1]
+    if normalize and n > 1:
+        centred = advantages - advantages.mean(-1, keepdims=True)
+        deviation = np.sqrt((centred * centred).sum(-1, keepdims=True) / np.float32(n - 1))
+        advantages = centred / (deviation + np.float32(1e-8))
+    moved = logprobs - old
     change = np.clip(moved, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
     ratio = np.exp(change)
     plain, bounded = ratio * advantages, np.clip(ratio, 1 - clip, 1 + clip) * advantages
     counts = plain <= bounded
-    measured["approx_kl"] = float((np.expm1(moved) - moved).mean())
-    measured["clip_fraction"] = 1.0 - float(counts.mean())
     slope = plain * (counts & (change == moved)) * np.float32(-1 / n)
-    return -float(np.minimum(plain, bounded).mean()), slope
+    loss = -np.minimum(plain, bounded).mean(-1)
+    return Surrogate(loss, slope, (np.expm1(moved) - moved).mean(-1), 1.0 - counts.mean(-1))
 
 
-def _value(values: np.ndarray, targets: _Targets, settings: PPOConfig) -> tuple[float, np.ndarray]:
-    """(vf_coef times the mean of (V - R)^2, its gradient by the values); V clipped where the settings say so."""
-    limit = settings.clip_range_vf
+def squared_error(
+    values: np.ndarray, returns: np.ndarray, old: np.ndarray, settings: PPOConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """(vf_coef times the mean of (V - R)^2 over each row of `[..., n]`, its gradient by the values); V clipped where
+    the settings say so."""
+    n, limit = values.shape[-1], settings.clip_range_vf
     if limit is None:
-        error = values - targets.returns
+        error = values - returns
         slope = error
     else:
-        moved = values - targets.values
+        moved = values - old
         change = np.clip(moved, -limit, limit)
-        error = targets.values + change - targets.returns
+        error = old + change - returns
         slope = error * (change == moved)
-    return settings.vf_coef * float(error @ error) / len(error), slope * np.float32(2 * settings.vf_coef / len(error))
+    loss = (error * error).sum(-1) * np.float32(settings.vf_coef / n)
+    return loss, slope * np.float32(2 * settings.vf_coef / n)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from troupe.batch import Batch
+from troupe.errors import TrainingError
 from troupe.maths.losses import (
     KL_ESTIMATORS,
     POLICY_LOSSES,
@@ -30,6 +31,7 @@ from troupe.models.prefix_tree import partition
 from troupe.models.scoring import score, value
 from troupe.models.team import TeamActorCritic
 from troupe.training.compact import compact_ppo, fits
+from troupe.training.compact_team import MEASURED, compact_team, fits_team, measures
 from troupe.training.config import AlgorithmConfig, PPOConfig
 
 __all__ = [
@@ -211,11 +213,12 @@ def policy_value(
         policy  -sum_a pi_a log p_a over the legal actions,    value  value_weight (v - z)^2
 
     `positions` has `observations` `[n, ...]`, `legal` bool `[n, A]`, `policy` `[n, A]` (pi), `value` `[n]` (z, as the
-    player to move sees it) and `weight` `[n]`. Cut into `at_least` micro-batches; networks with batch normalisation see
-    each part's own statistics.
+    player to move sees it) and `weight` `[n]`, in whose place `policy_weight` `[n]` may weigh the policy. Cut into
+    `at_least` micro-batches; networks with batch normalisation see each part's own statistics.
     """
     n, weights = len(positions["value"]), positions["weight"]
-    whole = weights.sum().clamp(min=1e-8)
+    taught = positions.get("policy_weight", weights)
+    whole, whole_policy = weights.sum().clamp(min=1e-8), taught.sum().clamp(min=1e-8)
     for rows in torch.arange(n).tensor_split(at_least):
 
         def closure(rows: Tensor = rows) -> dict[str, Tensor]:
@@ -226,11 +229,11 @@ def policy_value(
             error = (values.float() - part["value"]) ** 2
             with torch.no_grad():
                 certain = torch.special.xlogy(part["policy"], part["policy"]).sum(-1)
-                meter.add("policy/cross_entropy", wrong, part["weight"])
-                meter.add("policy/kl", wrong + certain, part["weight"])
+                meter.add("policy/cross_entropy", wrong, taught[rows])
+                meter.add("policy/kl", wrong + certain, taught[rows])
                 meter.add("value/squared_error", error, part["weight"])
             return {
-                "policy": (wrong * part["weight"]).sum() / whole,
+                "policy": (wrong * taught[rows]).sum() / whole_policy,
                 "value": value_weight * (error * part["weight"]).sum() / whole,
             }
 
@@ -267,17 +270,16 @@ def _ppo_terms(
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     found = net.evaluate(steps.inputs["observations"], steps["actions"])
     losses, means = _terms(found, [steps[name] for name in _TOLD], settings, clip)
-    return losses, dict(zip(_MEASURED, means.tolist(), strict=True))
+    return losses, dict(zip(MEASURED, means.tolist(), strict=True))
 
 
 _TOLD = ("old_logprobs", "advantages", "returns", "values")
-_MEASURED = ("approx_kl", "clip_fraction", "entropy")
 
 
 def _terms(
     found: Evaluated, told: Sequence[Tensor], settings: PPOConfig, clip: float
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """(losses of one agent, the means of `_MEASURED`), from the columns `_TOLD`."""
+    """(losses of one agent, the means of `MEASURED`), from the columns `_TOLD`."""
     old, advantages, returns, values = told
     if settings.normalize_advantage and len(advantages) > 1:
         deviation, mean = torch.std_mean(advantages)
@@ -300,7 +302,12 @@ def team_actor_critic(
     clip = settings.clip_range if clip_range is None else clip_range
 
     def closure() -> dict[str, Tensor]:
-        losses, measured = _team_terms(net, steps, settings, clip)
+        if fits_team(net, steps):
+            losses, measured = compact_team(net, steps, settings, clip)
+        elif net.shared:
+            raise TrainingError("the learner was made for gradients that are written out, and these are autograd's")
+        else:
+            losses, measured = _team_terms(net, steps, settings, clip)
         meter.add_means(measured, len(steps))
         return losses
 
@@ -317,13 +324,7 @@ def _team_terms(
         terms, means = _terms(own, told, settings, clip)
         losses[agent] = torch.stack(list(terms.values())).sum()
         rows.append(means)
-    table = torch.stack([torch.stack(rows).mean(0), *rows]).tolist()
-    names = ("", *(f"/{agent}" for agent in net.agents))
-    measured = {
-        f"{name}{end}": value for end, row in zip(names, table, strict=True)
-        for name, value in zip(_MEASURED, row, strict=True)
-    }  # fmt: skip
-    return losses, measured
+    return losses, measures(net.agents, torch.stack(rows, 1).tolist())
 
 
 @torch.no_grad()

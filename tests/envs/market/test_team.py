@@ -292,6 +292,23 @@ def test_a_specialist_is_paid_what_the_portfolio_would_miss(kind: Any) -> None:
         np.testing.assert_allclose(rewards[:, k + 1], rewards[:, 0] - without, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("torch", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_portfolios_pay_alone_is_the_first_agents(kind: Any, torch: bool) -> None:
+    """To the bit, and so are the moments that the next bar's pay depends on."""
+    core = make_core(torch=torch, transaction_cost=1e-3)
+    whole, alone = (make_envs(4, reward=RewardRules(kind=kind), core=core) for _ in range(2))
+    for envs in (whole, alone):
+        envs.place(np.array([10, 20, 30, 40]))
+    for actions in random_actions(11, 12, 4):
+        actions = core.xp.asarray(actions)
+        paid, expected = alone.step(actions, portfolio_only=True)[1], whole.step(actions)[1]
+        np.testing.assert_array_equal(np.asarray(paid), np.asarray(expected)[:, 0])
+        assert expected.shape == (4, 4) and not np.array_equal(expected[:, 0], expected[:, 1])
+    for a, b in zip(alone._rewarded, whole._rewarded, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_whoever_holds_nothing_is_paid_exactly_nothing(kind: Any) -> None:
     envs = make_envs(4, reward=RewardRules(kind=kind))

@@ -23,7 +23,7 @@ import numpy as np
 from troupe.envs.market.core import MarketCore, MarketState, Outcome
 from troupe.envs.market.features import FEATURES
 from troupe.envs.market.hierarchy import allocate, sectors_of
-from troupe.envs.market.rewards import Bar, RewardRules, left_out, pay
+from troupe.envs.market.rewards import Bar, RewardRules, RewardState, left_out, pay
 from troupe.envs.market.vector import MarketVector, typical_square
 from troupe.errors import ConfigError, DataError
 
@@ -235,23 +235,35 @@ class TeamVector(MarketVector):
         self._memory = self.team.begin(self.core, self.state.equity)
         return self._look()
 
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any]:
+    def step(self, actions: Any, *, portfolio_only: bool = False) -> tuple[Any, Any, Any, Any]:
+        """One bar; with `portfolio_only` the rewards are `[N]`, the meta-controller's."""
         core, team, before = self.core, self.team, self.state
         said = team.read(core, actions)
         self._state, outcome = core.step(before, said.actions, detail=True)
         gains = team.sector_gains(outcome, before.equity)
-        rewards = self._pay(self._bar(before, outcome)._replace(gains=gains))
+        bar = self._bar(before, outcome)._replace(gains=gains)
+        if portfolio_only:
+            rewards, self._moments = pay(core.xp, self.reward, self._rewarded, bar)
+        else:
+            rewards = self._pay(bar)
         self._memory = team.remember(core, self.memory, said, gains)
         self._count(outcome)
         self.said = said
         return self._look(), rewards, outcome.terminated, outcome.truncated
 
+    @property
+    def _rewarded(self) -> RewardState:
+        assert self._moments is not None
+        return self._moments
+
     def _pay(self, bar: Bar) -> Any:
-        xp, moments = self.core.xp, self._moments
-        assert moments is not None
-        whole, self._moments = pay(xp, self.reward, moments, bar)
-        without, _ = pay(xp, self.reward, moments, left_out(bar, self._others))
-        return xp.stack([whole, *(whole - without)], axis=1)
+        """`[N, K]`: the whole and what it would be without each sector are paid in one call."""
+        xp, without = self.core.xp, left_out(bar, self._others)
+        apart = ("gain",) if bar.costs is None else ("gain", "gains", "costs", "exposures")
+        rows = {name: xp.concat([getattr(bar, name)[None], getattr(without, name)]) for name in apart}
+        paid, moments = pay(xp, self.reward, self._rewarded, bar._replace(**rows))
+        self._moments = RewardState(*(each[0] if each.ndim == 2 else each for each in moments))
+        return xp.concat([paid[:1], paid[0] - paid[1:]]).T
 
     def _look(self) -> Any:
         return self.team.observe(self.core, self.state, self.memory)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from troupe.engines.evaluator import NetworkEvaluator
 from troupe.errors import ConfigError, StorageError
@@ -15,7 +17,9 @@ from troupe.stores.checkpoints import Checkpoint, CheckpointStore, resolve
 from troupe.systems.selfplay.config import SelfPlayConfig
 from troupe.systems.selfplay.players import SearchPlayer, match_game, search_game
 
-__all__ = ["TrainedPlayer", "load_player"]
+__all__ = ["TrainedPlayer", "load_player", "read_checkpoint"]
+
+M = TypeVar("M", bound=BaseModel)
 
 WHICH = ("champion", "averaged", "untrained")
 """Weights that a run folder holds: of the incumbent, of the last iteration, and those that it began with."""
@@ -52,7 +56,7 @@ def load_player(
     if simulations is not None and simulations < 1:
         raise ConfigError(f"a search needs 1 or more simulations, not {simulations}")
     path = Path(folder)
-    checkpoint, config = _read(path)
+    checkpoint, config = read_checkpoint(path, SelfPlayConfig)
     searched = search_game(config.game, game)
     assert searched.actions is not None
     net = policy_value_net(config.net, searched.observation_shape, searched.actions, seed=config.seed).eval()
@@ -68,10 +72,11 @@ def load_player(
     return TrainedPlayer(config, match_game(config.game, game), evaluator, search, f"{path}: {name}")
 
 
-def _read(path: Path) -> tuple[Checkpoint, SelfPlayConfig]:
+def read_checkpoint(path: str | Path, model: type[M]) -> tuple[Checkpoint, M]:
+    """The checkpoint that a path means, and the config of its run. Raises StorageError where either is missing."""
     where = resolve(path)
     checkpoint = CheckpointStore(where.parent).load(where)
     for folder in (where, where.parent):
         if (folder / "config.json").exists():
-            return checkpoint, SelfPlayConfig.model_validate(json.loads((folder / "config.json").read_text()))
+            return checkpoint, model.model_validate(json.loads((folder / "config.json").read_text()))
     raise StorageError(f"{where.parent} has no config.json; give the folder of a self-play run")

@@ -61,6 +61,10 @@ def joint_learner(
     """A group under Adam for each agent, whose gradients meet in a `GradientCoordinationSystem`. Its factors on the
     learning rates are those of `adaptive_learning_rates`, 1 as long as nobody calls that."""
     named = {agent: _named(net, agent) for agent in net.agents}
+    flat = {agent: flattened(parameters.values()) for agent, parameters in named.items()}
+    if not use_amp and not net.compiled and net.compact(flat[net.lead]):
+        # Gradients are written out, and two pieces of each agent are enough.
+        named = {agent: _pieces(net, agent, flat[agent]) for agent in net.agents}
     coordination = GradientCoordinationSystem(
         {name: parameter for each in named.values() for name, parameter in each.items()}, net.agents,
         projection=projection, target_kl=target_kl,
@@ -72,18 +76,26 @@ def joint_learner(
 
     groups = {}
     for agent, parameters in named.items():
-        flat = flattened(parameters.values())
-        optimizer = torch.optim.Adam([flat], lr=settings.learning_rate, eps=1e-5, fused=True)
+        optimizer = torch.optim.Adam([flat[agent]], lr=settings.learning_rate, eps=1e-5, fused=True)
         groups[agent] = OptimizerGroup(
             parameters, optimizer, period=periods[agent], max_norm=settings.max_grad_norm, schedule=schedule(agent),
-            flat=flat,
+            flat=flat[agent],
         )  # fmt: skip
     return Learner(groups, amp="bf16" if use_amp else None, combine=coordination), coordination
 
 
 def _named(net: TeamActorCritic, agent: str) -> dict[str, torch.nn.Parameter]:
-    prefix = f"{net.lead}." if agent == net.lead else f"specialists.{agent}."
+    prefix = _prefix(net, agent)
     return {name: parameter for name, parameter in net.named_parameters() if name.startswith(prefix)}
+
+
+def _pieces(net: TeamActorCritic, agent: str, flat: torch.nn.Parameter) -> dict[str, torch.nn.Parameter]:
+    encoder, heads = net.share(agent, flat)
+    return {f"{_prefix(net, agent)}towers.flat": encoder, f"{_prefix(net, agent)}heads.flat": heads}
+
+
+def _prefix(net: TeamActorCritic, agent: str) -> str:
+    return f"{net.lead}." if agent == net.lead else f"specialists.{agent}."
 
 
 def joint_run(

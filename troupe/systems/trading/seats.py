@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from troupe.envs.market.team import META, TeamVector
 from troupe.models.team import TeamActorCritic
@@ -37,6 +36,7 @@ class Seat:
         self._index = envs.agents.index(agent)
         self._part, self._width = self.team.parts[agent], net.module(agent).observation_shape[0]
         self._whole: Any = None  # observations of all agents
+        self._signals: Any = None  # what the specialists say to them
 
     @property
     def single_observation_space(self) -> Any:
@@ -56,29 +56,27 @@ class Seat:
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any]:
         whole = self._others()
         whole[:, self._part] = actions
-        observations, rewards, terminated, truncated = self.envs.step(whole)
-        return self._seen(observations), rewards[:, self._index], terminated, truncated
+        lead = self.agent == META
+        observations, rewards, terminated, truncated = self.envs.step(whole, portfolio_only=lead)
+        return self._seen(observations), rewards if lead else rewards[:, self._index], terminated, truncated
 
-    @torch.no_grad()
     def _others(self) -> np.ndarray:
         """What the rest of the team does `[N, S + 1 + M]`; this agent's part is empty."""
         actions = np.zeros((self.num_envs, self.team.action_size))
-        if self.agent != META:
+        if self.agent == META:
+            actions[:, self._part.stop :] = self._signals
+        else:
             actions[:, self.team.parts[META]] = equal_allocation(len(self.team.sectors))
-            return actions
-        whole = as_inputs(self._whole)
-        for name in self.net.names:
-            seen = self.net.view(whole, name)
-            actions[:, self.team.parts[name]] = self.net.module(name).act(seen, None).actions.clamp(-1.0, 1.0)
         return actions
 
-    @torch.no_grad()
     def _seen(self, observations: Any) -> Any:
         self._whole = observations
         own = observations[:, self.team.views[self.agent]]
         if self.agent != META:
             return own
-        return np.concatenate([own, self.net.embeddings(as_inputs(observations)).numpy()], axis=1)
+        embeddings, signals = self.net.specialists_likeliest(as_inputs(observations))
+        self._signals = signals.clamp(-1.0, 1.0).numpy()
+        return np.concatenate([own, embeddings.numpy()], axis=1)
 
     def state_dict(self) -> dict[str, Any]:
         return self.envs.state_dict()

@@ -21,11 +21,14 @@ __all__ = ["FAMILIES", "Family", "family_of", "held_out", "training_tasks"]
 FAMILIES: dict[str, str] = {
     "code": "troupe.tasks.programs:CodeGenerationTaskGenerator",
     "math": "troupe.tasks.math:MathProblemGenerator",
-    "picture": "troupe.tasks.picture_grid:PictureGridGenerator",
+    "picture": "troupe.tasks.search_problems:SearchProblemGenerator",
     "reasoning": "troupe.tasks.reasoning:MultiStepReasoningGenerator",
     "search": "troupe.systems.selfplay.search_tasks:MCTSSearchTaskGenerator",
 }
 """What `tasks.family` may name besides package.module:Class."""
+
+_ONLY: dict[str, tuple[str, ...]] = {"picture": ("picture",)}
+"""Families that are some kinds of a generator."""
 
 _MISSES = 200
 """Rounds of draws in a row that bring nothing new before a kind counts as having no other tasks."""
@@ -73,7 +76,7 @@ def family_of(config: TasksConfig, given: Any = None) -> Family:
     for method in ("game", "verify"):
         if not callable(getattr(generator, method, None)):
             raise ConfigError(f"{name} has no {method}(); a searched family needs game(kind) and verify(task, answer)")
-    searched = tuple(getattr(generator, "SEARCHED", generator.KINDS))
+    searched = _ONLY.get(name, tuple(getattr(generator, "SEARCHED", generator.KINDS)))
     for kind in (*config.kinds, *config.difficulty):
         if kind not in searched:
             raise ConfigError(f"{name} searches no kind {kind!r}{did_you_mean(kind, searched)}")
