@@ -96,25 +96,23 @@ def agents(arguments: argparse.Namespace) -> None:
 
 
 def effort(arguments: argparse.Namespace) -> None:
-    """Share that a search with uniform priors and values solves, by difficulty."""
-    levels = [0.0, 0.25, 0.5, 0.75, 1.0]
+    """Share that a search with uniform priors and values solves, by difficulty, and in the preset's range."""
+    levels = arguments.levels
     for name in PRESETS if arguments.family is None else [arguments.family]:
         config = resolve_tasks(None, (), [f"family={name}", *arguments.overrides]).config
         family = family_of(config.tasks)
         for kind in family.kinds:
-            found = []
-            for level in levels:
-                tasks = training_tasks(family, kind, (level, level), arguments.n, (arguments.seeds[0], 1), set())
+            found = {}
+            for span in [*((level, level) for level in levels), family.range_of(kind)]:
+                tasks = training_tasks(family, kind, span, arguments.n, (arguments.seeds[0], 1), set())
                 made = attempt(
                     family, family.game(kind), UniformEvaluator(), config.search, config.acting, tasks,
                     (arguments.seeds[0], 2), explore=False,
                 )  # fmt: skip
-                found.append(wilson(int(made.successes.sum()), len(tasks)))
-            print(
-                f"{name:<10} {kind:<14} "
-                + "  ".join(f"{level:.2f}: {_share(s)}" for level, s in zip(levels, found, strict=True)),
-                flush=True,
-            )
+                found[span] = wilson(int(made.successes.sum()), len(tasks))
+            told = "  ".join(f"{low:.2f}{'' if low == high else f' to {high:.2f}'}: {_share(share)}"
+                             for (low, high), share in found.items())  # fmt: skip
+            print(f"{name:<10} {kind:<14} {told}", flush=True)
 
 
 def _share(found: Interval) -> str:
@@ -132,6 +130,9 @@ def main() -> None:
     parser.add_argument("--family", default=None)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--n", type=int, default=100, help="tasks per difficulty (effort)")
+    parser.add_argument(
+        "--levels", type=float, nargs="*", default=[0.0, 0.25, 0.5, 0.75, 1.0], help="difficulties (effort)"
+    )
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmarks/tasks"))
     arguments = parser.parse_intermixed_args()
     if arguments.family is None and arguments.what != "effort":
