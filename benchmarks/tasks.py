@@ -23,7 +23,7 @@ import numpy as np
 from troupe.cli.tasks import PRESETS, resolve_tasks
 from troupe.engines.evaluator import UniformEvaluator
 from troupe.maths.statistics import Interval, mean_interval, wilson
-from troupe.systems.selfplay.verifiable.attempts import attempt
+from troupe.systems.selfplay.verifiable.attempts import RETURNS, attempt
 from troupe.systems.selfplay.verifiable.families import family_of, training_tasks
 from troupe.systems.selfplay.verifiable.results import TaskResult
 from troupe.systems.selfplay.verifiable.trainer import TaskTrainer
@@ -96,7 +96,8 @@ def agents(arguments: argparse.Namespace) -> None:
 
 
 def effort(arguments: argparse.Namespace) -> None:
-    """Share that a search with uniform priors and values solves, by difficulty, and in the preset's range."""
+    """Share that a search with uniform priors and values solves, by difficulty, and in the preset's range. Its root is
+    sampled with Gumbel noise: without, ties would always fall to the first action."""
     levels = arguments.levels
     for name in PRESETS if arguments.family is None else [arguments.family]:
         config = resolve_tasks(None, (), [f"family={name}", *arguments.overrides]).config
@@ -106,8 +107,8 @@ def effort(arguments: argparse.Namespace) -> None:
             for span in [*((level, level) for level in levels), family.range_of(kind)]:
                 tasks = training_tasks(family, kind, span, arguments.n, (arguments.seeds[0], 1), set())
                 made = attempt(
-                    family, family.game(kind), UniformEvaluator(), config.search, config.acting, tasks,
-                    (arguments.seeds[0], 2), explore=False,
+                    family, family.game(kind), UniformEvaluator(sum(RETURNS) / 2), config.search, config.acting, tasks,
+                    (arguments.seeds[0], 2), explore=True,
                 )  # fmt: skip
                 found[span] = wilson(int(made.successes.sum()), len(tasks))
             told = "  ".join(f"{low:.2f}{'' if low == high else f' to {high:.2f}'}: {_share(share)}"

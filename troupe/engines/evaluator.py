@@ -197,13 +197,20 @@ class NetworkEvaluator:
 
 
 class UniformEvaluator:
-    """Knows nothing: uniform priors and value 0. It looks at no observation, so a search's own cost can be timed."""
+    """Knows nothing: uniform priors and one value, the middle of the returns that there are: 0 for games that are won or
+    lost, 0.5 for tasks. It looks at no observation, so a search's own cost can be timed."""
 
-    is_uniform = True  # so that the search of a compiled game need not ask
+    def __init__(self, value: float = 0.0) -> None:
+        self.value = value
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether its values are 0, so that the search of a compiled game need not ask."""
+        return self.value == 0.0
 
     def evaluate(self, positions: Positions) -> Judgement:
-        """(priors float64 `[n, W]`, zeros `[n]`)."""
-        return uniform_priors(positions.legal), np.zeros(len(positions))
+        """(priors float64 `[n, W]`, the value `[n]`)."""
+        return uniform_priors(positions.legal), np.full(len(positions), self.value)
 
 
 class RolloutEvaluator:
