@@ -164,8 +164,9 @@ class ActorCritic(nn.Module):
         self._flat = (flat,)
 
     def compact(self, x: Tensor) -> bool:
-        """Whether `tanh_forward` and `tanh_backward` are this network, for these inputs."""
-        return self.config.activation == "tanh" and x.device.type == "cpu" and x.dtype == torch.float32
+        """Whether `tanh_forward` and `tanh_backward` are this network, for these inputs: not in mixed precision."""
+        exact = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        return self.config.activation == "tanh" and exact
 
     def few(self, observations: Tensor) -> bool:
         """Whether `tanh_thought` is this network, and the observations are few enough for it."""

@@ -49,7 +49,7 @@ class _Slopes(NamedTuple):
 
 def fits_team(net: TeamActorCritic, steps: Batch) -> bool:
     """Whether `compact_team` can take this team and these steps `[n, 1]`."""
-    simple = steps["mask"].shape[1] == 1 and not net.compiled and not torch.is_autocast_enabled("cpu")
+    simple = steps["mask"].shape[1] == 1 and not net.compiled
     return simple and net.compact(steps.inputs["observations"]) and all(leaf.requires_grad for leaf in _leaves(net))
 
 

@@ -119,7 +119,7 @@ class Learner:
         totals: dict[str, float] = {}
         apart: dict[str, list[Tensor]] = {}
         for closure in micro_batches:
-            with self._autocast():
+            with self.autocast():
                 losses = closure()
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + loss.item()
@@ -138,7 +138,8 @@ class Learner:
         self.updates += 1
         return metrics
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Where losses are computed in the learner's precision; `update` enters it by itself for its closures."""
         return contextlib.nullcontext() if self._amp is None else torch.autocast(self._device, self._amp)
 
     def _accumulate(self, losses: Losses) -> None:
@@ -236,6 +237,12 @@ class Learner:
                 for key, value in moments.items():  # fused kernels walk memory: moments must lie as their weights do
                     if isinstance(value, Tensor) and value.shape == parameter.shape:
                         moments[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            for n in stored["pending"]:
+                if n not in group.parameters:
+                    raise TrainingError(
+                        f"the checkpoint holds a gradient of {n!r}, which group {name!r} does not have; continue it with "
+                        "the version that wrote it"
+                    )
             for n, parameter in group.parameters.items():
                 pending = stored["pending"].get(n)
                 parameter.grad = None if pending is None else pending.to(parameter.device)

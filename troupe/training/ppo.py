@@ -59,7 +59,8 @@ def ppo_update(
     metrics: dict[str, float] = {}
     done = 0
     for steps in _epochs(batch, settings, generator):
-        terms = objective(net, steps, settings, meter, clip_range=clip)()
+        with learner.autocast():  # the losses are needed before the update, which may not come
+            terms = objective(net, steps, settings, meter, clip_range=clip)()
         if settings.target_kl is not None and meter.last["approx_kl"] > TOO_FAR * settings.target_kl:
             break
         metrics = learner.update([lambda terms=terms: terms])  # type: ignore[misc]

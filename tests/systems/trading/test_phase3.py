@@ -16,14 +16,16 @@ from troupe.training.ppo_run import PPORun
 SETTINGS = PPOConfig(n_steps=32, batch_size=32, n_epochs=2)
 
 
-def learned(projection: bool = True) -> tuple[PPORun, dict[str, float]]:
+def learned(projection: bool = True, use_amp: bool = False) -> tuple[PPORun, dict[str, float]]:
     """A team after two rollouts of eight minibatches; how its gradients met."""
     core, _, team, net = rotation()
     made = []
 
     def learner(net, settings, remaining):  # type: ignore[no-untyped-def]
         periods = dict.fromkeys(net.agents, 3) | {net.lead: 1}
-        found, coordination = joint_learner(net, settings, remaining, periods=periods, projection=projection)
+        found, coordination = joint_learner(
+            net, settings, remaining, periods=periods, projection=projection, use_amp=use_amp
+        )  # fmt: skip
         made.append(coordination)
         return found
 
@@ -58,3 +60,17 @@ def test_pieces_without_their_gradients_stop_the_run() -> None:
     run.net.compiled = True
     with pytest.raises(TrainingError, match="written out"):
         run.rollout()
+
+
+def test_mixed_precision_reaches_the_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    terms = objectives._team_terms
+    monkeypatch.setattr(
+        "troupe.training.objectives._team_terms",
+        lambda *given: (seen.append(torch.is_autocast_enabled("cpu")), terms(*given))[1],
+    )
+    run, _ = learned(use_amp=True)
+    assert seen and all(seen)
+    exact = learned()[0].net.state_dict()
+    moved = [not torch.equal(tensor, exact[name]) for name, tensor in run.net.state_dict().items()]
+    assert all(moved) and all(torch.isfinite(tensor).all() for tensor in run.net.state_dict().values())
