@@ -16,7 +16,9 @@ import pytest
 from troupe.cli import parse
 from troupe.cli.env import resolve_env
 from troupe.cli.market import resolve_market
+from troupe.cli.puzzles import resolve_puzzles
 from troupe.cli.selfplay import resolve_selfplay
+from troupe.cli.tasks import resolve_tasks
 from troupe.cli.train import resolve_config
 from troupe.episode import Episode, Task
 
@@ -45,7 +47,7 @@ def test_the_task_shown_is_one() -> None:
 
 PAGES = (
     "index.md", "extending.md", "guides/workflow-rl.md", "guides/self-play.md", "guides/environments.md",
-    "guides/markets.md",
+    "guides/markets.md", "guides/tasks.md",
 )  # fmt: skip
 
 
@@ -94,6 +96,10 @@ def test_the_command_lines_shown_are_accepted(tmp_path: Path, monkeypatch: pytes
             resolve_env(arguments.preset, arguments.config, arguments.overrides)
         if arguments.command == ("troupe.cli.market", "train_market"):
             resolve_market(arguments.preset, arguments.config, arguments.overrides)
+        if arguments.command == ("troupe.cli.tasks", "train_tasks"):
+            resolve_tasks(arguments.preset, arguments.config, arguments.overrides, tenth=arguments.tenth)
+        if arguments.command == ("troupe.cli.puzzles", "train_puzzles"):
+            resolve_puzzles(arguments.preset, arguments.config, arguments.overrides)
 
 
 def test_the_example_learns() -> None:

@@ -121,18 +121,30 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.models.actor_critic import ActorCritic as ActorCritic
     from troupe.models.config import ActorCriticConfig as ActorCriticConfig
     from troupe.models.config import CriticConfig as CriticConfig
+    from troupe.models.config import HRMConfig as HRMConfig
+    from troupe.models.config import HRMNetConfig as HRMNetConfig
     from troupe.models.config import LoraSettings as LoraSettings
     from troupe.models.config import ModelConfig as ModelConfig
     from troupe.models.config import PolicyValueConfig as PolicyValueConfig
     from troupe.models.config import TeamConfig as TeamConfig
     from troupe.models.config import TinyConfig as TinyConfig
+    from troupe.models.config import TokenNetConfig as TokenNetConfig
+    from troupe.models.config import TRMConfig as TRMConfig
+    from troupe.models.config import TRMNetConfig as TRMNetConfig
+    from troupe.models.hrm import HRM as HRM
     from troupe.models.language import LanguageModel as LanguageModel
     from troupe.models.language import Policy as Policy
     from troupe.models.language import ValueModel as ValueModel
     from troupe.models.language import load_language_model as load_language_model
     from troupe.models.policy_value import PolicyValueNet as PolicyValueNet
     from troupe.models.policy_value import policy_value_net as policy_value_net
+    from troupe.models.recursive_agents import create_hrm_agent as create_hrm_agent
+    from troupe.models.recursive_agents import create_trm_agent as create_trm_agent
     from troupe.models.team import TeamActorCritic as TeamActorCritic
+    from troupe.models.token_net import PolicyAndValue as PolicyAndValue
+    from troupe.models.token_net import TokenNet as TokenNet
+    from troupe.models.token_net import token_net as token_net
+    from troupe.models.trm import TRM as TRM
     from troupe.monitoring.selfplay_report import write_selfplay_report as write_selfplay_report
     from troupe.monitoring.tree_picture import tree_svg as tree_svg
     from troupe.monitoring.tree_picture import tree_text as tree_text
@@ -150,6 +162,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.protocols import Reward as Reward
     from troupe.protocols import RewardFn as RewardFn
     from troupe.protocols import Symmetry as Symmetry
+    from troupe.protocols import TaskGame as TaskGame
     from troupe.protocols import TaskGenerator as TaskGenerator
     from troupe.protocols import Tool as Tool
     from troupe.protocols import Workflow as Workflow
@@ -177,6 +190,11 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.stores.tracking import Tracker as Tracker
     from troupe.systems.env_rl.config import EnvRLConfig as EnvRLConfig
     from troupe.systems.env_rl.trainer import EnvTrainer as EnvTrainer
+    from troupe.systems.puzzles.arc import read_arc as read_arc
+    from troupe.systems.puzzles.config import PuzzleConfig as PuzzleConfig
+    from troupe.systems.puzzles.solving import load_puzzle_solver as load_puzzle_solver
+    from troupe.systems.puzzles.trainer import PuzzleResult as PuzzleResult
+    from troupe.systems.puzzles.trainer import PuzzleTrainer as PuzzleTrainer
     from troupe.systems.selfplay.config import SelfPlayConfig as SelfPlayConfig
     from troupe.systems.selfplay.deploy import load_player as load_player
     from troupe.systems.selfplay.documented import SelfPlayTrainer as SelfPlayTrainer
@@ -184,8 +202,17 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.systems.selfplay.episodes import TrainingExample as TrainingExample
     from troupe.systems.selfplay.extraction import SelfPlayDataset as SelfPlayDataset
     from troupe.systems.selfplay.extraction import TrainingDataExtractor as TrainingDataExtractor
+    from troupe.systems.selfplay.games import GameTaskGenerator as GameTaskGenerator
     from troupe.systems.selfplay.generator import SelfPlayEpisodeGenerator as SelfPlayEpisodeGenerator
+    from troupe.systems.selfplay.search_tasks import MCTSSearchTaskGenerator as MCTSSearchTaskGenerator
+    from troupe.systems.selfplay.task_worlds import TaskWorld as TaskWorld
     from troupe.systems.selfplay.trainer import GameTrainer as GameTrainer
+    from troupe.systems.selfplay.verifiable.config import VerifiableConfig as VerifiableConfig
+    from troupe.systems.selfplay.verifiable.deploy import TaskSolver as TaskSolver
+    from troupe.systems.selfplay.verifiable.deploy import load_task_solver as load_task_solver
+    from troupe.systems.selfplay.verifiable.deploy import write_chains as write_chains
+    from troupe.systems.selfplay.verifiable.results import TaskResult as TaskResult
+    from troupe.systems.selfplay.verifiable.trainer import TaskTrainer as TaskTrainer
     from troupe.systems.trading.assessment import assess as assess
     from troupe.systems.trading.backtest import backtest as backtest
     from troupe.systems.trading.checkpointing import ModelCheckpointingSystem as ModelCheckpointingSystem
@@ -220,20 +247,31 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.tasks.competitions import prepare_aime as prepare_aime
     from troupe.tasks.competitions import prepare_deepscaler as prepare_deepscaler
     from troupe.tasks.competitions import prepare_math as prepare_math
+    from troupe.tasks.countdown import read_game24 as read_game24
     from troupe.tasks.datasets import DatasetRegistry as DatasetRegistry
     from troupe.tasks.datasets import prepare_gsm8k as prepare_gsm8k
     from troupe.tasks.generator import BaseTaskGenerator as BaseTaskGenerator
+    from troupe.tasks.grids import read_mapf_grids as read_mapf_grids
     from troupe.tasks.gsm8k import read_gsm8k as read_gsm8k
+    from troupe.tasks.logic_data import read_logical_deduction as read_logical_deduction
+    from troupe.tasks.logic_data import read_prontoqa as read_prontoqa
+    from troupe.tasks.logic_data import read_proofwriter as read_proofwriter
     from troupe.tasks.math import MathProblemGenerator as MathProblemGenerator
+    from troupe.tasks.planbench import read_planbench as read_planbench
+    from troupe.tasks.programs import CodeGenerationTaskGenerator as CodeGenerationTaskGenerator
     from troupe.tasks.quixbugs import read_quixbugs as read_quixbugs
+    from troupe.tasks.reasoning import MultiStepReasoningGenerator as MultiStepReasoningGenerator
+    from troupe.tasks.search_problems import SearchProblemGenerator as SearchProblemGenerator
     from troupe.tasks.swe import prepare_swe as prepare_swe
     from troupe.tasks.swebench import read_r2e as read_r2e
     from troupe.tasks.swebench import read_swebench as read_swebench
     from troupe.tasks.swebench import with_checkout as with_checkout
     from troupe.testing import check_batch_game as check_batch_game
     from troupe.testing import check_game as check_game
+    from troupe.testing import check_generator as check_generator
     from troupe.tools.calculator import Calculator as Calculator
     from troupe.tools.files import Workspace as Workspace
+    from troupe.training.adam_atan2 import AdamATan2 as AdamATan2
     from troupe.training.collection import Collector as Collector
     from troupe.training.config import AlgorithmConfig as AlgorithmConfig
     from troupe.training.config import OptimConfig as OptimConfig
@@ -262,6 +300,7 @@ HOMES: dict[str, str] = {
     "Action": "troupe.episode",
     "ActorCritic": "troupe.models.actor_critic",
     "ActorCriticConfig": "troupe.models.config",
+    "AdamATan2": "troupe.training.adam_atan2",
     "AdvancedCurriculumLearning": "troupe.systems.trading.curriculum",
     "Agent": "troupe.agents",
     "AgentSpec": "troupe.agents",
@@ -280,6 +319,7 @@ HOMES: dict[str, str] = {
     "ChatFormat": "troupe.protocols",
     "Checkpoint": "troupe.stores.checkpoints",
     "CheckpointStore": "troupe.stores.checkpoints",
+    "CodeGenerationTaskGenerator": "troupe.tasks.programs",
     "Collector": "troupe.training.collection",
     "CommunicationHub": "troupe.systems.trading.hub",
     "CompiledGame": "troupe.search.compiled",
@@ -302,12 +342,16 @@ HOMES: dict[str, str] = {
     "ExtraSeries": "troupe.envs.market.loading",
     "FinishReason": "troupe.episode",
     "Game": "troupe.protocols",
+    "GameTaskGenerator": "troupe.systems.selfplay.games",
     "GameTrainer": "troupe.systems.selfplay.trainer",
     "Gate": "troupe.training.evaluation",
     "Generation": "troupe.protocols",
     "GenerationRequest": "troupe.protocols",
     "GradientCoordinationSystem": "troupe.systems.trading.coordination",
     "GymnasiumEnvs": "troupe.training.vector_envs",
+    "HRM": "troupe.models.hrm",
+    "HRMConfig": "troupe.models.config",
+    "HRMNetConfig": "troupe.models.config",
     "HierarchyStrategy": "troupe.systems.trading.hierarchy",
     "HierarchyTrainer": "troupe.systems.trading.pipeline",
     "HierarchyWalkForward": "troupe.systems.trading.hierarchy_walkforward",
@@ -320,6 +364,7 @@ HOMES: dict[str, str] = {
     "Lineage": "troupe.stores.registry",
     "LocalEngine": "troupe.engines.local",
     "LoraSettings": "troupe.models.config",
+    "MCTSSearchTaskGenerator": "troupe.systems.selfplay.search_tasks",
     "MCTSTrace": "troupe.episode",
     "MarketConfig": "troupe.envs.market.config",
     "MarketCore": "troupe.envs.market.core",
@@ -339,6 +384,7 @@ HOMES: dict[str, str] = {
     "ModelCheckpointingSystem": "troupe.systems.trading.checkpointing",
     "ModelConfig": "troupe.models.config",
     "ModelRegistry": "troupe.stores.registry",
+    "MultiStepReasoningGenerator": "troupe.tasks.reasoning",
     "NetworkEvaluator": "troupe.engines.evaluator",
     "OnlineConfig": "troupe.systems.trading.online",
     "OnlineLearner": "troupe.systems.trading.online",
@@ -354,6 +400,7 @@ HOMES: dict[str, str] = {
     "Phase2Trainer": "troupe.systems.trading.phase2",
     "Phase3JointTrainer": "troupe.systems.trading.phase3",
     "Policy": "troupe.models.language",
+    "PolicyAndValue": "troupe.models.token_net",
     "PolicyValueConfig": "troupe.models.config",
     "PolicyValueNet": "troupe.models.policy_value",
     "Positions": "troupe.protocols",
@@ -361,6 +408,9 @@ HOMES: dict[str, str] = {
     "PromptTooLong": "troupe.agents",
     "Proposal": "troupe.protocols",
     "Proposer": "troupe.protocols",
+    "PuzzleConfig": "troupe.systems.puzzles.config",
+    "PuzzleResult": "troupe.systems.puzzles.trainer",
+    "PuzzleTrainer": "troupe.systems.puzzles.trainer",
     "ReplayWindow": "troupe.training.replay",
     "Reply": "troupe.agents",
     "Report": "troupe.training.evaluation",
@@ -378,6 +428,7 @@ HOMES: dict[str, str] = {
     "ScriptedEngine": "troupe.engines.scripted",
     "Search": "troupe.search.search",
     "SearchConfig": "troupe.search.config",
+    "SearchProblemGenerator": "troupe.tasks.search_problems",
     "SelfPlayConfig": "troupe.systems.selfplay.config",
     "SelfPlayDataset": "troupe.systems.selfplay.extraction",
     "SelfPlayEpisode": "troupe.systems.selfplay.episodes",
@@ -393,14 +444,24 @@ HOMES: dict[str, str] = {
     "StopReason": "troupe.episode",
     "StorageError": "troupe.errors",
     "Symmetry": "troupe.protocols",
+    "TRM": "troupe.models.trm",
+    "TRMConfig": "troupe.models.config",
+    "TRMNetConfig": "troupe.models.config",
     "Task": "troupe.episode",
+    "TaskGame": "troupe.protocols",
     "TaskGenerator": "troupe.protocols",
+    "TaskResult": "troupe.systems.selfplay.verifiable.results",
+    "TaskSolver": "troupe.systems.selfplay.verifiable.deploy",
+    "TaskTrainer": "troupe.systems.selfplay.verifiable.trainer",
+    "TaskWorld": "troupe.systems.selfplay.task_worlds",
     "Team": "troupe.envs.market.team",
     "TeamActorCritic": "troupe.models.team",
     "TeamConfig": "troupe.models.config",
     "TeamVector": "troupe.envs.market.team",
     "Ticker": "troupe.search.asynchronous",
     "TinyConfig": "troupe.models.config",
+    "TokenNet": "troupe.models.token_net",
+    "TokenNetConfig": "troupe.models.config",
     "Tokens": "troupe.episode",
     "Tool": "troupe.protocols",
     "Tracker": "troupe.stores.tracking",
@@ -418,6 +479,7 @@ HOMES: dict[str, str] = {
     "UniformEvaluator": "troupe.engines.evaluator",
     "UserError": "troupe.errors",
     "ValueModel": "troupe.models.language",
+    "VerifiableConfig": "troupe.systems.selfplay.verifiable.config",
     "WalkForward": "troupe.systems.trading.walkforward",
     "WalkForwardConfig": "troupe.systems.trading.config",
     "Workflow": "troupe.protocols",
@@ -430,8 +492,11 @@ HOMES: dict[str, str] = {
     "bootstrap_interval": "troupe.maths.statistics",
     "check_batch_game": "troupe.testing",
     "check_game": "troupe.testing",
+    "check_generator": "troupe.testing",
     "cispo": "troupe.maths.losses",
     "compiled_game": "troupe.search.compiled",
+    "create_hrm_agent": "troupe.models.recursive_agents",
+    "create_trm_agent": "troupe.models.recursive_agents",
     "credit_table": "troupe.training.credit",
     "deflated_sharpe": "troupe.maths.sharpe_tests",
     "detect_market_regime": "troupe.envs.market.regimes",
@@ -450,6 +515,8 @@ HOMES: dict[str, str] = {
     "load_language_model": "troupe.models.language",
     "load_market": "troupe.envs.market.build",
     "load_player": "troupe.systems.selfplay.deploy",
+    "load_puzzle_solver": "troupe.systems.puzzles.solving",
+    "load_task_solver": "troupe.systems.selfplay.verifiable.deploy",
     "make_batch_game": "troupe.envs",
     "make_game": "troupe.envs",
     "make_patch": "troupe.sandbox.patches",
@@ -478,7 +545,14 @@ HOMES: dict[str, str] = {
     "prepare_swe": "troupe.tasks.swe",
     "rae": "troupe.maths.advantages",
     "read_agents_yaml": "troupe.systems.trading.documented",
+    "read_arc": "troupe.systems.puzzles.arc",
+    "read_game24": "troupe.tasks.countdown",
     "read_gsm8k": "troupe.tasks.gsm8k",
+    "read_logical_deduction": "troupe.tasks.logic_data",
+    "read_mapf_grids": "troupe.tasks.grids",
+    "read_planbench": "troupe.tasks.planbench",
+    "read_prontoqa": "troupe.tasks.logic_data",
+    "read_proofwriter": "troupe.tasks.logic_data",
     "read_quixbugs": "troupe.tasks.quixbugs",
     "read_r2e": "troupe.tasks.swebench",
     "read_swebench": "troupe.tasks.swebench",
@@ -497,12 +571,14 @@ HOMES: dict[str, str] = {
     "swe_reward_fn": "troupe.rewards.swe",
     "to_openspiel": "troupe.envs.openspiel",
     "to_pettingzoo": "troupe.envs.pettingzoo",
+    "token_net": "troupe.models.token_net",
     "token_nll": "troupe.maths.losses",
     "tree_svg": "troupe.monitoring.tree_picture",
     "tree_text": "troupe.monitoring.tree_picture",
     "value_loss": "troupe.maths.losses",
     "wilson": "troupe.maths.statistics",
     "with_checkout": "troupe.tasks.swebench",
+    "write_chains": "troupe.systems.selfplay.verifiable.deploy",
     "write_hierarchy_evaluation": "troupe.systems.trading.hierarchy_record",
     "write_selfplay_report": "troupe.monitoring.selfplay_report",
 }

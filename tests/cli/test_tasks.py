@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,17 @@ def test_bad_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_presets_can_be_shown(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "tasks", f"family={name}", "--print-config"]) == 0
     assert name in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("code", 3), ("math", 4), ("reasoning", 6), ("search", 6)])
+def test_a_tenth_of_every_preset_improves(
+    name: str, kinds: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At a tenth of the length 200 final tasks may already show it; every kind is attempted, and figures are there."""
+    folder = tmp_path / "run"
+    code = main(["train", "tasks", f"family={name}", "--tenth", "acting.workers=0", f"trainer.default_local_dir={folder}"])
+    final = json.loads((folder / "final.json").read_text())["result"]
+    assert code == (0 if final["difference"]["low"] > 0 else 3)
+    assert len(final["kinds"]) == kinds and final["difference"]["n"] == 200 and final["evaluated"] > 1000
+    assert 0.2 < final["before"]["mean"] < 0.75
+    assert final["difference"]["mean"] > -0.05

@@ -83,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
     selfplay.set_defaults(command=("troupe.cli.selfplay", "train_selfplay"))
 
     tasks = systems.add_parser("tasks", help="search and expert iteration on verifiable tasks; family=math, code, ...")
+    tasks.add_argument("--tenth", action="store_true", help="a tenth of the preset, for a first look")
     _configured(tasks, None, "named preset (default: that of the family, if there is one)")
     tasks.set_defaults(command=("troupe.cli.tasks", "train_tasks"))
 

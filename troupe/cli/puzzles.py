@@ -108,9 +108,9 @@ def _show(console: Any, result: PuzzleResult) -> None:
 
 def solve(arguments: argparse.Namespace) -> int:
     """Prints the network's answer. Exit code 3 where it contradicts what was given."""
-    from troupe.systems.puzzles.solving import load_solver
+    from troupe.systems.puzzles.solving import load_puzzle_solver
 
-    found = load_solver(arguments.run).solve(" ".join(arguments.puzzle))
+    found = load_puzzle_solver(arguments.run).solve(" ".join(arguments.puzzle))
     print(found.text)
     sure = "never sure" if found.stopped is None else f"sure after supervision step {found.stopped}"
     print(f"the network was {sure}{'' if found.keeps_givens else '; its answer contradicts the puzzle'}")

@@ -18,24 +18,27 @@ __all__ = ["resolve_tasks", "train_tasks"]
 
 DEFAULT_FAMILY = "math"
 PRESETS = ("code", "math", "picture", "reasoning", "search")
-"""Families with a preset of their own, in `troupe/configs/tasks/`; each but `picture` also at a tenth of its length."""
+"""Families with a preset of their own, in `troupe/configs/tasks/`."""
 
 
-def resolve_tasks(preset: str | None, files: Sequence[str], overrides: Sequence[str]) -> Resolved[VerifiableConfig]:
+def resolve_tasks(
+    preset: str | None, files: Sequence[str], overrides: Sequence[str], *, tenth: bool = False
+) -> Resolved[VerifiableConfig]:
     """Preset, files and overrides in one. `family=NAME` brings the family's preset along where there is one and no
-    other is named."""
+    other is named; `tenth` makes a tenth of it."""
     families = [o.partition("=")[2] for o in overrides if o.startswith(("family=", "tasks.family="))]
     path = None
     if preset is not None:
         path = preset_path(preset, "tasks")
     elif not files and (families[-1:] or [DEFAULT_FAMILY])[0] in PRESETS:
         path = preset_path(families[-1] if families else DEFAULT_FAMILY, "tasks")
-    return load(VerifiableConfig, preset=path, files=files, overrides=overrides, aliases=ALIASES)
+    shorter = [str(preset_path("tenth", "tasks"))] if tenth else []
+    return load(VerifiableConfig, preset=path, files=[*shorter, *files], overrides=overrides, aliases=ALIASES)
 
 
 def train_tasks(arguments: argparse.Namespace) -> int:
     """Exit code 3 where the champion does not solve more of the final tasks than the untrained networks do."""
-    resolved = resolve_tasks(arguments.preset, arguments.config, arguments.overrides)
+    resolved = resolve_tasks(arguments.preset, arguments.config, arguments.overrides, tenth=arguments.tenth)
     if arguments.print_config:
         print(resolved.describe())
         return 0

@@ -8,17 +8,23 @@ from troupe.tasks.datasets import DatasetRegistry, prepare_gsm8k, read_gsm8k
 from troupe.tasks.facts import FactsGenerator, ResearchGenerator
 from troupe.tasks.generator import BaseTaskGenerator, as_task
 from troupe.tasks.math import MathProblemGenerator, check_answer
+from troupe.tasks.programs import CodeGenerationTaskGenerator
+from troupe.tasks.reasoning import MultiStepReasoningGenerator
+from troupe.tasks.search_problems import SearchProblemGenerator
 from troupe.tasks.splits import disjoint, fingerprint, split
 
 __all__ = [
     "GENERATORS",
     "BaseTaskGenerator",
     "BugGenerator",
+    "CodeGenerationTaskGenerator",
     "CodeProblemGenerator",
     "DatasetRegistry",
     "FactsGenerator",
     "MathProblemGenerator",
+    "MultiStepReasoningGenerator",
     "ResearchGenerator",
+    "SearchProblemGenerator",
     "as_task",
     "check_answer",
     "disjoint",
@@ -35,4 +41,5 @@ GENERATORS: dict[str, type[BaseTaskGenerator]] = {
     "math": MathProblemGenerator,
     "research": ResearchGenerator,
 }
-"""What `data.train` may name besides prepared data sets."""
+"""What `data.train` of language teams may name besides prepared data sets. Families that are searched stand in
+`troupe.systems.selfplay.verifiable.families.FAMILIES`."""

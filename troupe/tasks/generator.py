@@ -36,6 +36,8 @@ class BaseTaskGenerator:
     """The kinds of tasks that it makes; none for a generator of one kind."""
     DEFAULT_KINDS: ClassVar[tuple[str, ...]] = ()
     """Those that a run trains on where its config names none; all by default."""
+    SEARCHED: ClassVar[tuple[str, ...]] = ()
+    """Those whose tasks a network of fixed actions can search, by `game(kind)`; all by default."""
 
     def __init__(
         self,

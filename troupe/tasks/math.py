@@ -83,6 +83,7 @@ class MathProblemGenerator(BaseTaskGenerator):
 
     KINDS = KINDS
     DEFAULT_KINDS = ("linear", "word")
+    SEARCHED = tuple(SEARCHED)
 
     def __init__(
         self,

@@ -95,6 +95,7 @@ class MultiStepReasoningGenerator(BaseTaskGenerator):
 
     KINDS: ClassVar[tuple[str, ...]] = tuple(FAMILY)
     DEFAULT_KINDS: ClassVar[tuple[str, ...]] = tuple(kind for kind in FAMILY if kind != "logistics")
+    SEARCHED: ClassVar[tuple[str, ...]] = DEFAULT_KINDS
 
     def make(self, difficulty: float) -> Task:
         return FAMILY[self.draw_kind()].make(self.rng, difficulty)

@@ -13,7 +13,7 @@ from troupe.cli import main
 from troupe.config import load
 from troupe.errors import ConfigError, DataError, StorageError
 from troupe.systems.puzzles.config import PuzzleConfig
-from troupe.systems.puzzles.solving import load_solver
+from troupe.systems.puzzles.solving import load_puzzle_solver
 from troupe.systems.puzzles.trainer import PuzzleTrainer
 
 
@@ -30,7 +30,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> PuzzleTrainer:
 
 
 def test_it_solves_what_the_run_says_that_it_solves(learned: PuzzleTrainer) -> None:
-    solver = load_solver(learned.folder)
+    solver = load_puzzle_solver(learned.folder)
     solved = json.loads((learned.folder / "held_out.json").read_text())["solved"]
     for right, puzzle, answer in zip(solved, learned.data.held_out.puzzles, learned.data.held_out.answers, strict=True):
         found = solver.solve("".join(".1234"[token - 1] for token in puzzle))
@@ -53,7 +53,7 @@ def test_the_command(learned: PuzzleTrainer, capsys: pytest.CaptureFixture) -> N
 
 def test_mazes(tmp_path: Path) -> None:
     trained(tmp_path / "run", data__name="maze", data__size=4, data__givens=None, trainer__steps=2)
-    solver = load_solver(tmp_path / "run")
+    solver = load_puzzle_solver(tmp_path / "run")
     found = solver.solve("S.## #.## #..G ####")
     assert len(found.text.splitlines()) == 4 and set(found.text) <= set(".#SG*?\n")
     with pytest.raises(DataError, match=r"each one of '\.#SG'"):
@@ -62,17 +62,17 @@ def test_mazes(tmp_path: Path) -> None:
 
 def test_other_folders(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no complete checkpoint"):
-        load_solver(tmp_path)
+        load_puzzle_solver(tmp_path)
     run = trained(tmp_path / "run", trainer__steps=2)
     path = run.folder / "config.json"
     config = json.loads(path.read_text())
     config["net"]["trm"]["prefix"] = 1
     path.write_text(json.dumps({**config, "data": {**config["data"], "name": "arc", "file": "x"}}))
     with pytest.raises(ConfigError, match="does not say which task"):
-        load_solver(run.folder)
+        load_puzzle_solver(run.folder)
     path.write_text("{}")
     with pytest.raises(StorageError, match="is no run on puzzles"):
-        load_solver(run.folder)
+        load_puzzle_solver(run.folder)
     path.unlink()
     with pytest.raises(StorageError, match=r"has no config\.json to read"):
-        load_solver(run.folder)
+        load_puzzle_solver(run.folder)

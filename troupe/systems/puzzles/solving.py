@@ -1,6 +1,6 @@
 """A trained network at work: one puzzle in, its answer out.
 
-solver = load_solver("runs/sudoku4")
+solver = load_puzzle_solver("runs/sudoku4")
 solver.solve("3... ..2. .1.. ...4").text      # '3241\n4123\n...'
 """
 
@@ -20,7 +20,7 @@ from troupe.systems.puzzles import labyrinths
 from troupe.systems.puzzles.config import PuzzleConfig
 from troupe.systems.puzzles.networks import network
 
-__all__ = ["Solution", "Solver", "load_solver"]
+__all__ = ["Solution", "Solver", "load_puzzle_solver"]
 
 _MAZE = ".#SG"
 """Letters of tokens 1 to 4; 5, the way, is written with a star."""
@@ -78,7 +78,7 @@ def side(config: PuzzleConfig) -> int:
     return config.data.size or 9
 
 
-def load_solver(run: str | Path) -> Solver:
+def load_puzzle_solver(run: str | Path) -> Solver:
     """The averaged weights of a run on sudokus or mazes, or of one of its checkpoints.
 
     Raises StorageError where there is none, ConfigError for a run on ARC, where a puzzle alone does not say what is

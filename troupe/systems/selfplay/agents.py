@@ -39,27 +39,36 @@ class Family(NamedTuple):
     observation_shape: tuple[int, ...]
     actions: int | None  # None: candidates
     encoding: int = 0  # length of a candidate's encoding; 0 where candidates have none
+    vocabulary: int = 0  # V where observations are token ids and actions are fixed, else 0
+    pointers: int = 0  # positions that actions point at
 
     @classmethod
     def of(cls, game: Game) -> Family:
-        encoding = 0 if game.actions is not None else int(getattr(game, "encoding", 0))
-        return cls(game.players, tuple(game.observation_shape), game.actions, encoding)
+        shape = tuple(game.observation_shape)
+        if game.actions is None:
+            return cls(game.players, shape, None, int(getattr(game, "encoding", 0)))
+        vocabulary = int(getattr(game, "vocabulary", 0))
+        pointers = int(getattr(game, "pointers", 0)) if vocabulary else 0
+        return cls(game.players, shape, game.actions, 0, vocabulary, pointers)
 
     @property
     def name(self) -> str:
-        """Such as `p2-2x3x3-a9`, or `p1-110-c49` for candidates."""
+        """Such as `p2-2x3x3-a9`, `p1-110-c49` for candidates, or `p1-40-a80-v96-t20` for tokens."""
         shape = "x".join(map(str, self.observation_shape))
-        return f"p{self.players}-{shape}-" + (f"c{self.encoding}" if self.actions is None else f"a{self.actions}")
+        tokens = f"-v{self.vocabulary}-t{self.pointers}" if self.vocabulary else ""
+        actions = f"c{self.encoding}" if self.actions is None else f"a{self.actions}{tokens}"
+        return f"p{self.players}-{shape}-{actions}"
 
     @classmethod
     def named(cls, name: str) -> Family:
         """The family of this `name`. Raises DataError for another text."""
-        match = re.fullmatch(r"p([12])-([0-9x]*)-([ac])([0-9]+)", name)
+        match = re.fullmatch(r"p([12])-([0-9x]*)-(?:c([0-9]+)|a([0-9]+)(?:-v([0-9]+)-t([0-9]+))?)", name)
         if match is None:
             raise DataError(f"{name!r} names no family of worlds; write it as in p2-2x3x3-a9 or p1-110-c49")
         shape = tuple(int(length) for length in match[2].split("x") if length)
-        actions, encoding = (int(match[4]), 0) if match[3] == "a" else (None, int(match[4]))
-        return cls(int(match[1]), shape, actions, encoding)
+        if match[3] is not None:
+            return cls(int(match[1]), shape, None, int(match[3]))
+        return cls(int(match[1]), shape, int(match[4]), 0, int(match[5] or 0), int(match[6] or 0))
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from troupe.errors import ConfigError, StorageError
 from troupe.models.policy_value import load_weights, policy_value_net
+from troupe.models.token_net import token_net
 from troupe.systems.selfplay.agents import Family, forward_of, in_world
 from troupe.systems.selfplay.learning import Network
 from troupe.systems.selfplay.settings import TrainerSettings
@@ -23,9 +24,9 @@ Weights = dict[str, dict[str, Tensor]]
 
 
 class Candidates:
-    """The two agents that a trainer was given, or one `PolicyValueNet` per family of worlds, built when it is first
-    met. `promote` makes what they are now the incumbent, `roll_back` makes them what the incumbent is, to the last bit
-    of weights and optimisers.
+    """The two agents that a trainer was given, or one network per family of worlds, built when it is first met: a
+    `TokenNet` where observations are token ids, else a `PolicyValueNet`. `promote` makes what they are now the
+    incumbent, `roll_back` makes them what the incumbent is, to the last bit of weights and optimisers.
 
     Raises ConfigError for agents that are no torch modules: they can play, but not learn.
     """
@@ -51,12 +52,21 @@ class Candidates:
         """The network of a family of worlds, untrained where it is new."""
         name = family.name
         if name not in self.modules:
-            net = policy_value_net(self.settings.net, family.input_shape, family.logits, seed=self.settings.seed)
+            net = self._built(family)
             self.modules[name] = net.to(self.device)
             self._learners[name] = self._learner({name: net})
             self.incumbent[name] = _weights({name: net})[name]
             self._incumbent_state[name] = copy.deepcopy(self._learners[name].state_dict())
         return self.modules[name]
+
+    def _built(self, family: Family) -> nn.Module:
+        settings = self.settings
+        if not family.vocabulary:
+            return policy_value_net(settings.net, family.input_shape, family.logits, seed=settings.seed)
+        return token_net(
+            settings.token_net, vocabulary=family.vocabulary, length=family.observation_shape[0],
+            actions=family.logits, pointers=family.pointers, seed=settings.seed,
+        )  # fmt: skip
 
     def network(self, family: Family) -> Network:
         """What learns from examples of a family."""

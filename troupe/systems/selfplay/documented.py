@@ -32,14 +32,16 @@ from troupe.systems.selfplay.agents import Family
 from troupe.systems.selfplay.candidates import Candidates
 from troupe.systems.selfplay.episodes import ExampleType, SelfPlayEpisode, TrainingExample
 from troupe.systems.selfplay.extraction import TrainingDataExtractor
-from troupe.systems.selfplay.games import GameTaskGenerator
 from troupe.systems.selfplay.generator import MakeWorld, SelfPlayEpisodeGenerator
 from troupe.systems.selfplay.learning import LEARNED, Average, losses
 from troupe.systems.selfplay.resources import resource_usage
+from troupe.systems.selfplay.search_tasks import MCTSSearchTaskGenerator
 from troupe.systems.selfplay.settings import trainer_settings
 from troupe.systems.selfplay.sources import Sources
 from troupe.systems.selfplay.window import ExampleWindow
 from troupe.tasks.math import MathProblemGenerator
+from troupe.tasks.programs import CodeGenerationTaskGenerator
+from troupe.tasks.reasoning import MultiStepReasoningGenerator
 from troupe.training.evaluation import Decision, Gate, Report
 
 __all__ = ["SelfPlayTrainer"]
@@ -47,13 +49,17 @@ __all__ = ["SelfPlayTrainer"]
 PLAY, JUDGE, LEARN = range(3)
 """Keys of the random streams."""
 
+EASY = (0.0, 0.2)
+"""Difficulties of the searched tasks that a trainer begins with, where successes need no network yet."""
+
 
 class SelfPlayTrainer:
     """The loop of document 001, over any tasks that have worlds.
 
     `config` takes the keys of `settings.TrainerSettings`. Without agents there is one network per family of worlds.
-    `task_generators` may be changed at any time: name -> an object with `generate(n)`. `worlds` as in
-    `SelfPlayEpisodeGenerator`. Attributes: `data_extractor`, `episode_buffer` (the newest `max_buffer_size`, which
+    `task_generators` may be changed at any time: name -> an object with `generate(n)`. It begins with the document's
+    four, `math`, `code`, `reasoning` and `mcts`, at easy tasks; `GameTaskGenerator` makes games that both sides learn.
+    `worlds` as in `SelfPlayEpisodeGenerator`. Attributes: `data_extractor`, `episode_buffer` (the newest `max_buffer_size`, which
     `train` learns from), `current_iteration` (the next one), `best_model_metric` (the incumbent's success rate on the
     held-out tasks), `last_decision` of the gate.
 
@@ -78,11 +84,13 @@ class SelfPlayTrainer:
         self.settings = settings = trainer_settings(config, agents=agents)
         self.hrm_agent, self.trm_agent, self.device, self.worlds = hrm_agent, trm_agent, device, worlds
         self.checkpoint_dir = Path(checkpoint_dir)
-        generators = {
+        generators: dict[str, Any] = {
             "math": MathProblemGenerator(seed=settings.seed, kinds=MathProblemGenerator.DEFAULT_KINDS),
-            "mcts": GameTaskGenerator(seed=settings.seed),
+            "code": CodeGenerationTaskGenerator(EASY, settings.seed, ("function",), languages=("python",)),
+            "reasoning": MultiStepReasoningGenerator(EASY, settings.seed, MultiStepReasoningGenerator.DEFAULT_KINDS),
+            "mcts": MCTSSearchTaskGenerator(EASY, settings.seed, MCTSSearchTaskGenerator.DEFAULT_KINDS),
         }
-        self._sources = Sources(dict(generators), settings.eval_games, settings.seed)
+        self._sources = Sources(generators, settings.eval_games, settings.seed)
         self.data_extractor = TrainingDataExtractor(settings.success_weight, settings.failure_weight)
         self.episode_buffer: deque[SelfPlayEpisode] = deque(maxlen=settings.max_buffer_size)
         self.iteration_metrics: list[dict[str, Any]] = []

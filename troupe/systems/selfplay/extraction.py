@@ -173,7 +173,9 @@ def _chain(episode: SelfPlayEpisode) -> str:
     lines = []
     for t, action in enumerate(episode.actions):
         text = action.action_id
-        if action.action_type == "answer":
+        if "says" in action.parameters:
+            text = action.parameters["says"]
+        elif action.action_type == "answer":
             text = f"The answer is {text.removeprefix('answer ')}."
         elif "answer" in episode.metadata:
             after = episode.states[t + 1].raw_state

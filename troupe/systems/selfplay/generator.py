@@ -28,6 +28,7 @@ from troupe.systems.selfplay.answering import AnswerWorld
 from troupe.systems.selfplay.episodes import SelfPlayEpisode
 from troupe.systems.selfplay.games import PlayedOn, exact_value, game_world
 from troupe.systems.selfplay.settings import search_config
+from troupe.systems.selfplay.task_worlds import TASK_WORLDS, TaskWorld
 from troupe.tasks.generator import as_task
 from troupe.threads import in_thread
 
@@ -36,10 +37,11 @@ __all__ = ["WORLDS", "MakeWorld", "SelfPlayEpisodeGenerator", "answer_world"]
 MakeWorld = Callable[[Task], Game]
 """The world of a task. One with `answer(state) -> str | None` is over once that is a text, which is checked against the
 task's answer; another pays by the rewards of its steps. It must show nothing of `task.answer` and `task.solution`, and
-`generate_episode` hands it a task that has neither."""
+`generate_episode` hands it a task that has neither. The verdict on a `TaskWorld` is that of its family."""
 
-WORLDS: dict[str, MakeWorld] = {"game": game_world}
-"""By task type. Any other type that has an answer is propose-and-check: `answer_world`."""
+WORLDS: dict[str, MakeWorld] = {"game": game_world, **TASK_WORLDS}
+"""By task type. Any other type that has an answer is propose-and-check, `answer_world`; so is a task of words alone,
+without data, whatever its type."""
 
 
 def answer_world(task: Task) -> AnswerWorld:
@@ -172,7 +174,9 @@ class SelfPlayEpisodeGenerator:
 
     def _maker(self, task: Task) -> MakeWorld:
         make = self.worlds.get(task.kind)
-        if make is None and task.answer is None:
+        if make is TASK_WORLDS.get(task.kind) and not task.data and task.answer is not None:
+            make = None
+        elif make is None and task.answer is None:
             raise DataError(
                 f"task {task.id!r} is of type {task.kind!r}, which has no world{did_you_mean(task.kind, self.worlds)}, "
                 "and names no answer to check; pass worlds={type: ...}"
@@ -249,7 +253,10 @@ class SelfPlayEpisodeGenerator:
         attempt.chosen.append(place)
         name, share = action_id(found.action), float(found.policy[place])
         kind = name.split(" ", 1)[0] if isinstance(found.action, str) and name.startswith("answer ") else "act"
-        attempt.actions.append(Action(name, kind, {"place": place, "player": mover}, time.time(), share))
+        told: dict[str, Any] = {"place": place, "player": mover}
+        if isinstance(world, TaskWorld):
+            told["says"] = world.says(attempt.state, found.action)
+        attempt.actions.append(Action(name, kind, told, time.time(), share))
         assert found.trace is not None
         attempt.traces.append(found.trace)
         state, reward, done, to_play = world.step(attempt.state, found.action)
@@ -329,10 +336,24 @@ def _verdict(attempt: _Attempt) -> tuple[Outcome, dict[str, Any], float]:
         right = task.answer is not None and answers_equal(answer, str(task.answer), unknowns=unknowns)
         return _outcome(right), {"answer": answer, "complete": True, "judged_by": "answer"}, float(right)
     result = sum(attempt.rewards)
+    if isinstance(attempt.world, TaskWorld):
+        return _verified(attempt.world, attempt, result)
     exact = exact_value(attempt.world) if isinstance(attempt.world, PlayedOn) else None
     reached = result > 0 if exact is None else result >= exact - 1e-9
     judge = {"judged_by": "win"} if exact is None else {"judged_by": "exact value", "exact_value": exact}
     return _outcome(reached), {"result": result, "complete": True, **judge}, 0.0
+
+
+def _verified(world: TaskWorld, attempt: _Attempt, result: float) -> tuple[Outcome, dict[str, Any], float]:
+    """The verdict of the task's family. An episode is worth what its world paid; where that is nothing, since only the
+    answer decides, a success is worth 1, and it is an `answer` as in propose-and-check. What the world took for solved
+    and the verdict does not is worth nothing."""
+    submission = world.submission(attempt.state)
+    right = world.solved(attempt.task, submission)
+    notes = {"submission": submission, "result": result, "complete": True, "judged_by": "verifier"}
+    if right and not result:
+        return Outcome.SUCCESS, {**notes, "answer": submission}, 1.0
+    return _outcome(right), notes, -result if result >= 1.0 and not right else 0.0
 
 
 def _outcome(right: bool) -> Outcome:

@@ -386,6 +386,7 @@ class MCTSSearchTaskGenerator(SearchProblemGenerator):
 
     KINDS: ClassVar[tuple[str, ...]] = tuple(ALL_FAMILIES)
     DEFAULT_KINDS: ClassVar[tuple[str, ...]] = ("tictactoe", "connect_four", "knapsack", "tour", "path")
+    SEARCHED: ClassVar[tuple[str, ...]] = (*DEFAULT_KINDS, "twentyfour")
 
     def make(self, difficulty: float) -> Task:
         return draw(ALL_FAMILIES[self.draw_kind()], self.rng, difficulty)

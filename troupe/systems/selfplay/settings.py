@@ -9,9 +9,10 @@ from pydantic import Field, ValidationError
 
 from troupe.config import Frozen
 from troupe.errors import ConfigError, did_you_mean
-from troupe.models.config import PolicyValueConfig
+from troupe.models.config import PolicyValueConfig, TokenNetConfig
 from troupe.search.config import SearchConfig
 from troupe.systems.selfplay.config import SelfPlayConfig
+from troupe.systems.selfplay.verifiable.config import token_net_rules
 
 __all__ = ["MCTS_KEYS", "TrainerSettings", "search_config", "trainer_settings"]
 
@@ -102,9 +103,18 @@ class TrainerSettings(Frozen):
     """Of the gate's interval: a candidate is promoted where all of it lies above no difference."""
     net: PolicyValueConfig = PolicyValueConfig(kind="mlp")
     """The networks that are built where no agents are given, one per family of worlds; `kind` is mlp by default."""
+    token_net: TokenNetConfig = TokenNetConfig(kind="mlp", value_range="bounded")
+    """Those for worlds whose observations are token ids; `kind` is mlp by default."""
     keep_last: int | None = Field(None, ge=1)
     """Newest checkpoints that are kept besides the best; None keeps all. Each holds all episodes that are kept, at some
     kilobytes apiece."""
+
+
+_NETS: dict[str, tuple[type[Frozen], dict[str, Any]]] = {
+    "net": (PolicyValueConfig, {"kind": "mlp"}),
+    "token_net": (TokenNetConfig, {"kind": "mlp", "value_range": "bounded"}),
+}
+"""Networks that are built here: their configs, and what has other defaults than there."""
 
 
 def trainer_settings(config: Mapping[str, Any] | None, *, agents: bool = False) -> TrainerSettings:
@@ -114,22 +124,24 @@ def trainer_settings(config: Mapping[str, Any] | None, *, agents: bool = False) 
     for key in given:
         if key not in TrainerSettings.model_fields:
             raise ConfigError(f"config.{key}: unknown key{did_you_mean(key, TrainerSettings.model_fields)}")
-    if isinstance(given.get("net"), Mapping):
-        given["net"] = {"kind": "mlp", **given["net"]}
-        for key in given["net"]:
-            if key not in PolicyValueConfig.model_fields:
-                raise ConfigError(f"config.net.{key}: unknown key{did_you_mean(key, PolicyValueConfig.model_fields)}")
+    for name, (own, defaults) in _NETS.items():
+        if isinstance(given.get(name), Mapping):
+            given[name] = {**defaults, **given[name]}
+            for key in given[name]:
+                if key not in own.model_fields:
+                    raise ConfigError(f"config.{name}.{key}: unknown key{did_you_mean(key, own.model_fields)}")
     settings = _built(TrainerSettings, given, "config")
     search_config(settings.mcts)
-    if agents and "net" in given:
+    for name in given.keys() & _NETS.keys() if agents else ():
         raise ConfigError(
-            "config.net is for networks that are built here, which agents take the place of; leave it out, or pass "
+            f"config.{name} is for networks that are built here, which agents take the place of; leave it out, or pass "
             "neither hrm_agent nor trm_agent"
         )
-    for key in sorted(settings.net.model_fields_set):
-        for rule in SelfPlayConfig.read_when:
-            if f"net.{key}" in rule.keys and not rule.holds(settings):
-                raise ConfigError(f"config.net.{key} {rule.otherwise}")
+    for name, rules in (("net", SelfPlayConfig.read_when), ("token_net", token_net_rules("token_net"))):
+        for key in sorted(getattr(settings, name).model_fields_set):
+            for rule in rules:
+                if f"{name}.{key}" in rule.keys and not rule.holds(settings):
+                    raise ConfigError(f"config.{name}.{key} {rule.otherwise}")
     return settings
 
 

@@ -1,6 +1,6 @@
 """What a run has learned, at work: tasks solved by its champion, with the steps in words.
 
-solver = load_solver("runs/tasks-math")
+solver = load_task_solver("runs/tasks-math")
 (solved,) = solver.solve([task])
 solved.answer, solved.success, solved.chain
 
@@ -29,7 +29,7 @@ from troupe.systems.selfplay.verifiable.desk import TaskDesk, network
 from troupe.systems.selfplay.verifiable.families import family_of
 from troupe.systems.selfplay.workers import arrays_of
 
-__all__ = ["Solved", "TaskSolver", "chain_of", "load_solver", "write_chains"]
+__all__ = ["Solved", "TaskSolver", "chain_of", "load_task_solver", "write_chains"]
 
 WHICH = ("champion", "averaged", "untrained")
 """Weights that a run folder holds: of the incumbent, of the last iteration, and those that it began with."""
@@ -84,7 +84,7 @@ class TaskSolver:
         return [found[i] for i in range(len(tasks))]
 
 
-def load_solver(
+def load_task_solver(
     folder: str | Path, *, which: str = "champion", simulations: int | None = None, generator: Any = None
 ) -> TaskSolver:
     """The solver of a run (or checkpoint) folder. `simulations` takes the place of the run's own; a `generator` that

@@ -75,9 +75,11 @@ class TaskDesk:
     def _made(self, game: TaskGame) -> _Kind:
         from troupe.engines.evaluator import NetworkEvaluator
 
-        net = network(self.config, game, self.config.seed).eval()
-        acting = self.config.acting
-        # Only torch runs networks of tokens.
-        runtime = "torch" if game.vocabulary and acting.runtime == "auto" else acting.runtime
-        evaluator = NetworkEvaluator(net, precision=acting.precision, runtime=runtime, cache=acting.cache)  # type: ignore[arg-type]
+        config, acting = self.config, self.config.acting
+        net = network(config, game, config.seed).eval()
+        runtime, precision = acting.runtime, acting.precision
+        if game.vocabulary:  # only torch runs networks of tokens, and bf16 makes blocks faster, but not the rest
+            runtime = "torch" if runtime == "auto" else runtime
+            precision = "fp32" if precision == "auto" and config.net.kind not in ("transformer", "mixer") else precision
+        evaluator = NetworkEvaluator(net, precision=precision, runtime=runtime, cache=acting.cache)  # type: ignore[arg-type]
         return _Kind(game, net, evaluator)

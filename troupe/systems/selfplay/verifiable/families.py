@@ -76,7 +76,7 @@ def family_of(config: TasksConfig, given: Any = None) -> Family:
     for method in ("game", "verify"):
         if not callable(getattr(generator, method, None)):
             raise ConfigError(f"{name} has no {method}(); a searched family needs game(kind) and verify(task, answer)")
-    searched = _ONLY.get(name, tuple(getattr(generator, "SEARCHED", generator.KINDS)))
+    searched = _ONLY.get(name, tuple(getattr(generator, "SEARCHED", ()) or generator.KINDS))
     for kind in (*config.kinds, *config.difficulty):
         if kind not in searched:
             raise ConfigError(f"{name} searches no kind {kind!r}{did_you_mean(kind, searched)}")
