@@ -2,7 +2,8 @@
 
     python benchmarks/tasks.py gain --family math --seeds 0 1 2       # about 6 minutes a seed on two cores
     python benchmarks/tasks.py controls --family math                 # runs that must not improve
-    python benchmarks/tasks.py agents --family search --seeds 0 1 2   # HRM, TRM, both, a transformer
+    python benchmarks/tasks.py agents tasks.kinds=[knapsack] acting.tasks=192 trainer.iterations=16 \
+        --family search --seeds 0 1 2                                 # HRM, TRM, both, a transformer
     python benchmarks/tasks.py effort                                 # difficulty against uniform search, every kind
 
 `gain` trains a family's preset and attempts 400 final tasks, which had no part in anything before, with the champion
@@ -28,13 +29,18 @@ from troupe.systems.selfplay.verifiable.families import family_of, training_task
 from troupe.systems.selfplay.verifiable.results import TaskResult
 from troupe.systems.selfplay.verifiable.trainer import TaskTrainer
 
+
+def _net(prefix: str, kind: str) -> list[str]:
+    return [f"{prefix}.{word}" for word in (f"kind={kind}", "hidden=32", "layers=1", "heads=2")]
+
+
 AGENTS = {
-    "transformer": [],
-    "hrm": ["net.kind=hrm"],
-    "trm": ["net.kind=trm"],
-    "hrm policy, trm value": ["net.kind=hrm", "value_net.kind=trm"],
+    "transformer": [*_net("net", "transformer")],
+    "hrm": [*_net("net", "hrm")],
+    "trm": [*_net("net", "trm")],
+    "hrm policy, trm value": [*_net("net", "hrm"), *_net("value_net", "trm")],
 }
-"""Networks of about the same width; the last is document 001's "with both agents"."""
+"""Networks of one width, small enough for a search on a CPU; the last is document 001's "with both agents"."""
 
 
 def trained(

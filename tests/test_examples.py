@@ -210,6 +210,23 @@ def test_an_example_of_self_play_runs(number: int, tmp_path: Path) -> None:
     assert done.stdout.strip()
 
 
+@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.slow), 3, 4])
+def test_an_example_of_tasks_runs(number: int, tmp_path: Path) -> None:
+    script = ROOT / "examples" / "tasks.py"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(script), str(number)], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+    if number == 2:
+        before, after = map(float, re.findall(r"([\d.]+)% (?:untrained|champion)", done.stdout))
+        assert after > before + 20
+    if number == 4:
+        assert float(re.findall(r"step 4: ([\d.]+)%", done.stdout)[0]) > 60
+
+
 @pytest.mark.slow
 def test_the_example_of_markets_tells_an_edge_from_none(tmp_path: Path) -> None:
     script = ROOT / "examples" / "markets.py"

@@ -21,7 +21,9 @@ from tests.tasks.test_swe import checkout
 from troupe.cli import main, parse
 from troupe.cli.data import PREPARERS
 from troupe.cli.market import resolve_market
+from troupe.cli.puzzles import resolve_puzzles
 from troupe.cli.selfplay import resolve_selfplay
+from troupe.cli.tasks import resolve_tasks
 from troupe.cli.trading import resolve_trading
 from troupe.cli.train import preset_path, resolve_config
 from troupe.config import format_value, leaf_paths
@@ -29,6 +31,7 @@ from troupe.envs import GAMES
 from troupe.envs.market.env_config import read_env_config
 from troupe.errors import ConfigError
 from troupe.systems.selfplay.config import ALIASES as SELF_PLAY_ALIASES
+from troupe.systems.selfplay.verifiable.families import FAMILIES
 from troupe.systems.trading import documented as documented_002
 from troupe.systems.trading.assessment import METRICS
 from troupe.systems.trading.hierarchy_config import TradingConfig
@@ -133,6 +136,11 @@ def checked(command: str, more: str, tmp_path: Path) -> None:
         assert resolve_selfplay(arguments.preset, arguments.config, arguments.overrides).config.game.name in GAMES
     elif words[0] == "play":
         assert arguments.run
+    elif words[:2] == ["train", "tasks"]:
+        assert resolve_tasks(arguments.preset, arguments.config, arguments.overrides).config.tasks.family in FAMILIES
+    elif words[:2] == ["train", "puzzles"]:
+        config = resolve_puzzles(arguments.preset, arguments.config, arguments.overrides).config
+        assert config.data.name in words[-1] and config.net.kind in words[2]
     else:
         assert words[:2] == ["train", "workflow"]
         config = resolve_config(arguments.preset, arguments.config, arguments.overrides).config

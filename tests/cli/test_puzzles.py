@@ -65,6 +65,7 @@ def test_a_run_that_learns_and_one_that_does_not(tmp_path: Path, capsys: pytest.
     said = capsys.readouterr().out
     assert "Held-out puzzles" in said and "The network solves more puzzles than before training" in said
     assert "weights: " in said and "parameters" in said
+    assert f"report: {tmp_path / 'run' / 'report.html'}" in said and (tmp_path / "run" / "report.html").exists()
     short = learning | {"trainer__steps": 2, "trainer__compare": tmp_path / "run"}
     assert main(["train", "puzzles", *words(tmp_path / "short", **short)]) == 3
     assert "The network solves fewer puzzles than" in capsys.readouterr().out.replace("\n", " ")

@@ -20,6 +20,7 @@ def test_a_run_that_shows_nothing_says_so_and_exits_with_3(tmp_path: Path, capsy
     out = capsys.readouterr().out
     assert "Nothing improved" in out and "iteration 1 against untrained" in out
     assert "Final held-out tasks" in out and "coins" in out
+    assert f"report: {tmp_path / 'run' / 'report.html'}" in out and (tmp_path / "run" / "report.html").exists()
 
 
 def test_bad_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,7 +42,9 @@ def test_a_tenth_of_every_preset_improves(
 ) -> None:
     """At a tenth of the length 200 final tasks may already show it; every kind is attempted, and figures are there."""
     folder = tmp_path / "run"
-    code = main(["train", "tasks", f"family={name}", "--tenth", "acting.workers=0", f"trainer.default_local_dir={folder}"])
+    code = main(
+        ["train", "tasks", f"family={name}", "--tenth", "acting.workers=0", f"trainer.default_local_dir={folder}"]
+    )
     final = json.loads((folder / "final.json").read_text())["result"]
     assert code == (0 if final["difference"]["low"] > 0 else 3)
     assert len(final["kinds"]) == kinds and final["difference"]["n"] == 200 and final["evaluated"] > 1000

@@ -60,10 +60,12 @@ def console(log: str) -> list[str]:
     return [line for line in log.splitlines() if "CONSOLE" in line]
 
 
-def probed(folder: Path, summary: dict[str, Any], profile: Path, width: int) -> tuple[dict[str, Any], str]:
-    html = write_report(folder, summary).read_text()
-    probe = folder / "probe.html"
-    inner = escape(html.replace("</body>", PROBE))  # in a frame: headless windows are never as narrow as a phone
+def probe_page(page: Path, profile: Path, width: int) -> tuple[dict[str, Any], str]:
+    """What the probe found on a page of this width, and what the browser logged."""
+    probe = page.parent / "probe.html"
+    inner = escape(
+        page.read_text().replace("</body>", PROBE)
+    )  # in a frame: headless windows are never as narrow as a phone
     probe.write_text(
         f'<!doctype html><iframe width="{width}" height="900" srcdoc="{inner}" style="border: 0"></iframe>'
     )
@@ -80,7 +82,7 @@ def test_charts_are_drawn_and_answer_to_the_pointer_without_console_errors(
     folder, summary = run(
         hostile="<script>console.error('escaped?')</script><img src=x onerror=console.error(1)>" + "9" * 300
     )
-    found, log = probed(folder, summary, tmp_path / "profile", width)
+    found, log = probe_page(write_report(folder, summary), tmp_path / "profile", width)
     assert console(log) == []
     assert found == {"charts": 21, "flat": 0, "tips": 21, "window": width, "wide": 0, "switched": True, "open": 1}
 

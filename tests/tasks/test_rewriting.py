@@ -141,6 +141,7 @@ def test_problems_without_lines_are_refused() -> None:
 def test_sums_are_written_as_people_write_them() -> None:
     assert signed([(3, "x"), (-1, "y"), (0, "z"), (5, "")]) == "3x - y + 5"
     assert signed([(-1, "x"), (1, "y"), (-1, "")]) == "-x + y - 1" and signed([(0, "x")]) == "0"
+    assert signed([(1, "/2")]) == "1/2" and signed([(3, "x"), (-1, "/4")]) == "3x - 1/4"
 
 
 # ------------------------------------------------------------------------------------------- every rule keeps solutions

@@ -69,7 +69,10 @@ def train_puzzles(arguments: argparse.Namespace) -> int:
         f"{result.cpu_seconds:.0f} CPU-seconds in all processes of the run so far",
         soft_wrap=True,
     )
-    console.print(f"run folder: {result.folder}   weights: {result.parameter_hash[:16]}", soft_wrap=True)
+    last = (
+        f"report: {result.folder / 'report.html'}   run folder: {result.folder}   weights: {result.parameter_hash[:16]}"
+    )
+    console.print(last, soft_wrap=True)
     return 0 if result.improved else 3
 
 

@@ -25,7 +25,7 @@ from troupe.stores.episodes import EpisodeStore
 from troupe.stores.jsonl import JsonLines
 from troupe.training.evaluation import Report
 
-__all__ = ["Found", "RunFolder", "read_run"]
+__all__ = ["Found", "RunFolder", "part", "read_part", "read_run"]
 
 T = TypeVar("T")
 
@@ -83,6 +83,31 @@ def read_run(folder: Path) -> RunFolder:
         updates=_found(lambda: _update_episodes(folder)),
         config=_found(lambda: _json(folder, "config.json")),
     )
+
+
+def read_part(folder: Path, name: str, parse: Callable[[Any], T]) -> Found[T]:
+    """One JSON file of a run folder, parsed; the sentence names the file where it is missing or damaged."""
+    path = folder / name
+    if not path.exists():
+        return Found(None, f"Not recorded: {name} is missing from the run folder.")
+    try:
+        return Found(parse(json.loads(path.read_text(encoding="utf-8"))))
+    except UserError as error:
+        return Found(None, f"{name} could not be read: {error}.")
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        return Found(None, f"{name} could not be read: {type(error).__name__}: {error}.")
+
+
+def part(summary: Mapping[str, Any], key: str, parse: Callable[[Any], T]) -> Found[T]:
+    """One entry of what the caller of a report says, parsed; the sentence names it where it is missing or damaged."""
+    if summary.get(key) is None:
+        return Found(None, f"Not recorded: the summary holds no {key}.")
+    try:
+        return Found(parse(summary[key]))
+    except UserError as error:
+        return Found(None, f"{key} of the summary could not be read: {error}.")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return Found(None, f"{key} of the summary could not be read: {type(error).__name__}: {error}.")
 
 
 class _Absent(Exception):

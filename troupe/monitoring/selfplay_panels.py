@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from troupe.maths.ratings import Score
@@ -25,6 +26,7 @@ __all__ = [
     "opponents",
     "read_arena",
     "time_split",
+    "told",
 ]
 
 _CANDIDATE = "iteration {}"
@@ -231,17 +233,18 @@ def _cached(rows: Rows) -> Panel:
 # ---------------------------------------------------------------------------------------------- time and configuration
 
 _PARTS = (
-    ("waiting for games", "time/waited_s", "agent-0"),
+    ("", "time/waited_s", "agent-0"),  # for what, the page says
     ("learning", "time/learn_s", "agent-1"),
     ("judging", "time/judge_s", "agent-2"),
 )
 
 
-def time_split(found: Found[Rows], total: float | None) -> list[TimeSplit] | str:
+def time_split(found: Found[Rows], total: float | None, waiting: str = "waiting for games") -> list[TimeSplit] | str:
     """Seconds of all iterations by what the trainer did; the rest of `total` is start-up and saving."""
     if found.value is None:
         return found.why_not
-    named = [(name, sum(y for _, y in points_of(found.value, key)), colour) for name, key, colour in _PARTS]
+    parts = [(name or waiting, key, colour) for name, key, colour in _PARTS]
+    named = [(name, sum(y for _, y in points_of(found.value, key)), colour) for name, key, colour in parts]
     counted = sum(seconds for _, seconds, _ in named)
     if counted <= 0:
         return f"Not recorded: timing.jsonl holds no {', '.join(key for _, key, _ in _PARTS)}."
@@ -256,29 +259,28 @@ def essentials(found: Found[Mapping[str, Any]]) -> list[tuple[str, str]] | str:
     """What a reader of results must know of the configuration, as (label, text)."""
     if found.value is None:
         return found.why_not
-    config = found.value
-    missing = "not recorded"
-
-    def told(text: str, *keys: str) -> str:
-        values = [_at(config, key) for key in keys]
-        return missing if None in values else text.format(*(_plain(value) for value in values))
-
-    rows = [
-        ("Game", told("{}", "game.name")),
-        ("Network", _network(config.get("net"))),
-        ("Search", told("{}, {} simulations a move", "search.algorithm", "search.simulations")),
-        ("Iterations", told("{} of {} games", "trainer.iterations", "acting.games")),
-        ("Random opening", told("0 to {} moves", "acting.opening_plies")),
-        ("Learning", told("batches of {}, each position {} times", "learning.batch_size", "learning.reuse")),
-        ("Learning rate", told("{} to {}", "learning.lr", "learning.final_lr")),
-        ("Replay window", told("{} positions", "learning.window")),
-        ("Judged", told("every {} iterations, {} simulations a move", "arena.every", "arena.simulations")),
-        ("Gate", told("SPRT of {} against {} Elo, error {}, at most {} games", "arena.elo0", "arena.elo1",
-                      "arena.error", "arena.cap")),
-        ("Anchors", told("{}, {} games each", "arena.anchors", "arena.anchor_games")),
-        ("After a rejection", told("goes on from the {}", "arena.after_rejection")),
+    of = partial(told, found.value)
+    return [
+        ("Game", of("{}", "game.name")),
+        ("Network", _network(found.value.get("net"))),
+        ("Search", of("{}, {} simulations a move", "search.algorithm", "search.simulations")),
+        ("Iterations", of("{} of {} games", "trainer.iterations", "acting.games")),
+        ("Random opening", of("0 to {} moves", "acting.opening_plies")),
+        ("Learning", of("batches of {}, each position {} times", "learning.batch_size", "learning.reuse")),
+        ("Learning rate", of("{} to {}", "learning.lr", "learning.final_lr")),
+        ("Replay window", of("{} positions", "learning.window")),
+        ("Judged", of("every {} iterations, {} simulations a move", "arena.every", "arena.simulations")),
+        ("Gate", of("SPRT of {} against {} Elo, error {}, at most {} games", "arena.elo0", "arena.elo1",
+                    "arena.error", "arena.cap")),
+        ("Anchors", of("{}, {} games each", "arena.anchors", "arena.anchor_games")),
+        ("After a rejection", of("goes on from the {}", "arena.after_rejection")),
     ]  # fmt: skip
-    return rows
+
+
+def told(config: Mapping[str, Any], text: str, *keys: str) -> str:
+    """`text` with the values of dotted `keys` in its braces; `not recorded` where the config lacks one."""
+    values = [_at(config, key) for key in keys]
+    return "not recorded" if None in values else text.format(*(_plain(value) for value in values))
 
 
 def _at(config: Any, key: str) -> Any:

@@ -9,17 +9,16 @@ becomes a sentence that says so. Whatever a user wrote is escaped.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from troupe.errors import DataError, UserError
+from troupe.errors import DataError
 from troupe.monitoring import selfplay_panels as panels
 from troupe.monitoring.charts import number, percent
 from troupe.monitoring.pages import duration, template
-from troupe.monitoring.run_folder import Found, read_run
+from troupe.monitoring.run_folder import read_part, read_run
 from troupe.monitoring.selfplay_panels import Arena, Judged, elo, interval
 from troupe.monitoring.tree_picture import tree_svg, tree_text
 from troupe.monitoring.verdict import Measured, Verdict, verdict
@@ -27,8 +26,6 @@ from troupe.search.picture import TreeNode
 from troupe.stores.atomic import write_atomic
 
 __all__ = ["render_selfplay_report", "write_selfplay_report"]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,7 @@ def write_selfplay_report(folder: Path, summary: Mapping[str, Any]) -> Path:
 def render_selfplay_report(folder: Path, summary: Mapping[str, Any]) -> str:
     """The page as HTML."""
     run = read_run(folder)
-    arena = _read(folder, "arena.json", panels.read_arena)
+    arena = read_part(folder, "arena.json", panels.read_arena)
     filters: dict[str, Any] = {"percent": percent, "number": number, "elo": elo, "interval": interval}
     return template("selfplay.html.j2", filters).render(
         title=summary.get("title") or "Self-play report",
@@ -94,21 +91,9 @@ def render_selfplay_report(folder: Path, summary: Mapping[str, Any]) -> str:
         games=panels.game_charts(run.metrics),
         time_split=panels.time_split(run.timing, summary.get("seconds")),
         essentials=panels.essentials(run.config),
-        trees=_read(folder, "trees.json", _pictures),
+        trees=read_part(folder, "trees.json", _pictures),
         commands=summary.get("commands") or (),
     )
-
-
-def _read(folder: Path, name: str, parse: Callable[[Any], T]) -> Found[T]:
-    path = folder / name
-    if not path.exists():
-        return Found(None, f"Not recorded: {name} is missing from the run folder.")
-    try:
-        return Found(parse(json.loads(path.read_text(encoding="utf-8"))))
-    except UserError as error:
-        return Found(None, f"{name} could not be read: {error}.")
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-        return Found(None, f"{name} could not be read: {type(error).__name__}: {error}.")
 
 
 def _pictures(record: Any) -> list[_Picture]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from troupe.errors import DataError, did_you_mean
 from troupe.monitoring.charts import percent
 
-__all__ = ["Measured", "Verdict", "measured", "points", "verdict"]
-
-_VERDICTS = ("promoted", "not promoted")
+__all__ = ["Measured", "Verdict", "gap", "improved", "measured", "points", "verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +50,31 @@ def points(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
+def gap(found: Measured) -> str:
+    """`+12.3 points [+4.0, +20.1]` of a difference of shares."""
+    if found.low is None or found.high is None:
+        return f"{points(found.mean)} points, without an interval"
+    return f"{points(found.mean)} points [{points(found.low)}, {points(found.high)}]"
+
+
+def improved(summary: Mapping[str, Any]) -> bool:
+    """Of a run without a registry of its own. Raises DataError where `summary["verdict"]` is neither 'improved' nor
+    'not improved'."""
+    return _said(summary, ("improved", "not improved"))
+
+
+def _said(summary: Mapping[str, Any], words: Sequence[str]) -> bool:
+    """Whether the verdict is the first of two words."""
+    said = summary.get("verdict")
+    if said not in words:
+        hint = did_you_mean(str(said), words)
+        raise DataError(f"summary['verdict'] must be {words[0]!r} or {words[1]!r}, found {said!r}{hint}")
+    return bool(said == words[0])
+
+
 def verdict(summary: Mapping[str, Any]) -> Verdict:
     """Raises DataError where `summary["verdict"]` is neither 'promoted' nor 'not promoted'."""
-    said = summary.get("verdict")
-    if said not in _VERDICTS:
-        hint = did_you_mean(str(said), _VERDICTS)
-        raise DataError(f"summary['verdict'] must be 'promoted' or 'not promoted', found {said!r}{hint}")
-    promoted = said == "promoted"
+    promoted = _said(summary, ("promoted", "not promoted"))
     difference = measured(summary.get("difference"))
     outcome = _outcome(difference)
     tone = {"better": "good" if promoted else "mixed"}.get(outcome, "bad")

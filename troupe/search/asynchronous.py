@@ -194,7 +194,8 @@ class Ticker:
     The games of all callers agree in players and observation_shape. An evaluator or proposer that is a coroutine
     function is awaited, and given up once nobody waits for its answer. Another one runs in a thread, so that time
     limits hold meanwhile, but nothing can stop it; `threads=False` calls it on the event loop, which saves some 0.2 ms
-    a wave. With a proposer, the actions of a state are those that it proposes, at most `proposals`.
+    a wave. With a proposer, the actions of a state are those that it proposes, at most `proposals`. `returns` as in
+    `Search`.
 
     What an evaluator raises goes to the callers of its wave. `ticks` counts waves, `rows` the positions judged.
     """
@@ -209,6 +210,7 @@ class Ticker:
         explore: bool = True,
         threads: bool = True,
         proposals: int = 16,
+        returns: tuple[float, float] | None = None,
     ) -> None:
         if slots < 1 or proposals < 1:
             raise ConfigError(f"a ticker needs 1 slot and 1 proposal or more, not {slots} and {proposals}")
@@ -217,7 +219,7 @@ class Ticker:
         self._proposes = hasattr(evaluator, "propose")
         self._ask: Callable[[Any], Any] = evaluator.propose if self._proposes else evaluator.evaluate  # type: ignore[union-attr]
         self._awaits = inspect.iscoroutinefunction(self._ask)
-        self._threads, self._proposals = threads, proposals
+        self._threads, self._proposals, self._returns = threads, proposals, returns
         self._generator, self._streams = generator, _Streams()
         self._search: Search | None = None
         self._waiting: deque[_Caller] = deque()
@@ -332,7 +334,8 @@ class Ticker:
             world.resize(1, 1)
             world.name_candidates(0, 0, range(self._proposals))
         noise = cast(np.random.Generator, self._streams)
-        return Search(world, self.config, slots=self.slots, generator=noise, explore=self.explore)  # type: ignore[arg-type]
+        options: dict[str, Any] = {"slots": self.slots, "generator": noise, "explore": self.explore}
+        return Search(world, self.config, **options, returns=self._returns)
 
     async def _tick(self) -> None:
         assert self._search is not None

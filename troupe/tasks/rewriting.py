@@ -169,11 +169,11 @@ def frozen(value: Any) -> Any:
 
 
 def signed(parts: Sequence[tuple[int, str]]) -> str:
-    """`3x - 4y + 5` of `((3, "x"), (-4, "y"), (5, ""))`; parts of 0 are left out, and no parts are `0`."""
+    """`3x - y + 1/2` of `((3, "x"), (-1, "y"), (1, "/2"))`; parts of 0 are left out, and no parts are `0`."""
     shown = ""
     for number, what in parts:
         if number:
-            size = "" if what and abs(number) == 1 else str(abs(number))
+            size = "" if abs(number) == 1 and what and what[0] != "/" else str(abs(number))
             sign = ("-" if number < 0 else "") if not shown else (" - " if number < 0 else " + ")
             shown += f"{sign}{size}{what}"
     return shown or "0"

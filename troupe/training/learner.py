@@ -240,8 +240,8 @@ class Learner:
             for n in stored["pending"]:
                 if n not in group.parameters:
                     raise TrainingError(
-                        f"the checkpoint holds a gradient of {n!r}, which group {name!r} does not have; continue it with "
-                        "the version that wrote it"
+                        f"the checkpoint holds a gradient of {n!r}, which group {name!r} does not have; continue it "
+                        "with the version that wrote it"
                     )
             for n, parameter in group.parameters.items():
                 pending = stored["pending"].get(n)

@@ -75,6 +75,9 @@ def test_a_small_network_learns_to_solve(learned: tuple[Path, Any]) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["verdict"] == "improved" and summary["parameters"] == result.parameters
     assert "solves more puzzles than before training" in summary["reasons"][0]
+    page = (folder / "report.html").read_text()
+    assert f"Solves {100 * result.exact[-1].mean:.1f}\N{NO-BREAK SPACE}% of the held-out puzzles" in page
+    assert 'class="absent"' not in page
 
 
 @pytest.mark.gpu
@@ -108,6 +111,7 @@ def test_the_comparison_with_another_run(learned: tuple[Path, Any], tmp_path: Pa
     weak = trained(tmp_path / "weak", **data, **PLAIN, trainer__compare=folder)
     assert weak.comparison is not None and not weak.comparison.better and not weak.improved
     assert weak.comparison.theirs + weak.comparison.both == round(result.exact[-1].mean * 60)
+    assert f"The network of {folder} solves" in (tmp_path / "weak" / "report.html").read_text()
     assert any("solves fewer puzzles than" in sentence for sentence in reasons(weak, str(folder)))
     with pytest.raises(DataError, match="judged by other held-out puzzles"):
         trained(tmp_path / "other", trainer__compare=folder)

@@ -20,7 +20,7 @@ from troupe.systems.puzzles import labyrinths
 from troupe.systems.puzzles.config import PuzzleConfig
 from troupe.systems.puzzles.networks import network
 
-__all__ = ["Solution", "Solver", "load_puzzle_solver"]
+__all__ = ["Solution", "Solver", "alphabet", "load_puzzle_solver", "side"]
 
 _MAZE = ".#SG"
 """Letters of tokens 1 to 4; 5, the way, is written with a star."""
@@ -68,9 +68,16 @@ class Solver:
         return np.array([known.index(letter) + 1 for letter in letters], np.uint8)
 
     def _text(self, tokens: np.ndarray) -> str:
-        size, maze = side(self.config), self.config.data.name == "maze"
-        known = f"?{_MAZE}*" if maze else "?." + "".join(str(d) for d in range(1, size + 1))
+        size, known = side(self.config), alphabet(self.config)
         return "\n".join("".join(known[token] for token in row) for row in tokens.reshape(size, size))
+
+
+def alphabet(config: PuzzleConfig) -> str:
+    """The letter of each token: digits and `.` for an empty cell, `.#SG*` of a maze and its way, colours of ARC and `|`
+    for a grid's end; first that of padding."""
+    if config.data.name == "arc":
+        return " |0123456789"
+    return f"?{_MAZE}*" if config.data.name == "maze" else "?." + "".join(str(d) for d in range(1, side(config) + 1))
 
 
 def side(config: PuzzleConfig) -> int:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from troupe.engines.runtimes import bf16_supported
 from troupe.errors import ConfigError
 from troupe.maths.statistics import Interval
 from troupe.models.recursion import block_parameters
-from troupe.stores.atomic import write_atomic
 from troupe.stores.checkpoints import CheckpointStore
 from troupe.stores.run_config import make_run_folder
 from troupe.stores.state import parameter_hash
@@ -29,6 +27,7 @@ from troupe.systems.puzzles import state
 from troupe.systems.puzzles.config import ALIASES, PuzzleConfig
 from troupe.systems.puzzles.data import PuzzleSet, puzzle_data
 from troupe.systems.puzzles.evaluation import Comparison, Outcome, compare, evaluate, stored_outcome
+from troupe.systems.puzzles.finish import finish
 from troupe.systems.puzzles.networks import LOG_PROBABILITIES, network, optimizer_group
 from troupe.training.learner import Learner
 from troupe.training.recursion import (
@@ -95,7 +94,7 @@ class PuzzleTrainer:
         self.folder = Path(trainer.default_local_dir)
         self.progress: Progress = progress or (lambda phase, step, total, metrics: None)
         self.data = puzzle_data(self.config.data, self.config.seed)
-        self._held_out = self._tensors(self.data.held_out, slice(None))
+        self.held_out = self._tensors(self.data.held_out, slice(None))
         self._other = None if trainer.compare is None else self._stored(Path(trainer.compare))
         self.most = self.config.segments
         self.halting = learning.halting and self.config.net.kind != "transformer"
@@ -190,7 +189,7 @@ class PuzzleTrainer:
     # ------------------------------------------------------------------------------------------ judging
 
     def _evaluate(self) -> dict[str, float]:
-        tokens, labels, identities = self._held_out
+        tokens, labels, identities = self.held_out
         self.outcome = evaluate(
             self.average.module, tokens, labels, steps=self.most, identities=identities if self.data.tasks else None
         )
@@ -248,29 +247,8 @@ class PuzzleTrainer:
             sum(p.numel() for p in self.net.parameters()), block_parameters(self.net),
             parameter_hash(self.average.module.state_dict()), *state.spent(self.folder),
         )  # fmt: skip
-        self._write(result, outcome)
+        finish(self, result, outcome, reasons(result, self.config.trainer.compare))
         return result
-
-    def _write(self, result: PuzzleResult, outcome: Outcome) -> None:
-        held_out = {"puzzles": self.data.held_out.digest(), "solved": outcome.solved.astype(int).tolist()}
-        write_atomic(self.folder / "held_out.json", json.dumps(held_out).encode())
-        summary = {
-            "title": f"Puzzles: {self.config.data.name}, {self.config.net.kind}",
-            "verdict": "improved" if result.improved else "not improved",
-            "reasons": reasons(result, self.config.trainer.compare),
-            "steps": result.steps,
-            "exact": [asdict(interval) for interval in result.exact],
-            "cells": list(result.cells),
-            "train_puzzles": len(self.data.train),
-            "parameters": result.parameters,
-            "block_parameters": result.block_parameters,
-            "seconds": result.seconds,
-            "cpu_seconds": result.cpu_seconds,
-            "machine": f"{platform.machine()}, Python {platform.python_version()}, {self.device.type.upper()}",
-            "seed": self.config.seed,
-            "parameter_hash": result.parameter_hash,
-        }
-        write_atomic(self.folder / "summary.json", json.dumps(summary, indent=1).encode())
 
 
 def reasons(result: PuzzleResult, other: str | None) -> list[str]:

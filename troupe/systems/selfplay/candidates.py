@@ -63,8 +63,11 @@ class Candidates:
         settings = self.settings
         if not family.vocabulary:
             return policy_value_net(settings.net, family.input_shape, family.logits, seed=settings.seed)
+        config = settings.token_net
+        if family.players == 2 and config.value_range == "unit":  # who wins takes 1, who loses -1
+            config = config.model_copy(update={"value_range": "bounded"})
         return token_net(
-            settings.token_net, vocabulary=family.vocabulary, length=family.observation_shape[0],
+            config, vocabulary=family.vocabulary, length=family.observation_shape[0],
             actions=family.logits, pointers=family.pointers, seed=settings.seed,
         )  # fmt: skip
 

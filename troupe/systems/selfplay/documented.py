@@ -59,9 +59,9 @@ class SelfPlayTrainer:
     `config` takes the keys of `settings.TrainerSettings`. Without agents there is one network per family of worlds.
     `task_generators` may be changed at any time: name -> an object with `generate(n)`. It begins with the document's
     four, `math`, `code`, `reasoning` and `mcts`, at easy tasks; `GameTaskGenerator` makes games that both sides learn.
-    `worlds` as in `SelfPlayEpisodeGenerator`. Attributes: `data_extractor`, `episode_buffer` (the newest `max_buffer_size`, which
-    `train` learns from), `current_iteration` (the next one), `best_model_metric` (the incumbent's success rate on the
-    held-out tasks), `last_decision` of the gate.
+    `worlds` as in `SelfPlayEpisodeGenerator`. Attributes: `data_extractor`, `episode_buffer` (the newest
+    `max_buffer_size`, which `train` learns from), `current_iteration` (the next one), `best_model_metric` (the
+    incumbent's success rate on the held-out tasks), `last_decision` of the gate.
 
     A run that is saved and loaded goes on as the one that was not interrupted, on the CPU and unless an episode runs
     into its time limit.

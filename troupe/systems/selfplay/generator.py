@@ -29,6 +29,7 @@ from troupe.systems.selfplay.episodes import SelfPlayEpisode
 from troupe.systems.selfplay.games import PlayedOn, exact_value, game_world
 from troupe.systems.selfplay.settings import search_config
 from troupe.systems.selfplay.task_worlds import TASK_WORLDS, TaskWorld
+from troupe.systems.selfplay.verifiable.attempts import RETURNS
 from troupe.tasks.generator import as_task
 from troupe.threads import in_thread
 
@@ -94,7 +95,7 @@ class _Attempt:
 
 
 class SelfPlayEpisodeGenerator:
-    """Makes episodes. Without agents priors are uniform and values 0.
+    """Makes episodes. Without agents priors are uniform and values 0, or 0.5 in tasks, which pay 0 to 1.
 
     `hrm_agent` gives the policy and `trm_agent` the value (see `agents.py`); an `hrm_agent` with `propose(states)`
     names the actions as well, in worlds of candidates. `mcts_config` takes the keys of `settings.MCTS_KEYS`. `worlds`
@@ -296,8 +297,9 @@ class SelfPlayEpisodeGenerator:
             judge = self._judge(family, world)
             threads = self._threads and not isinstance(judge, UniformEvaluator)
             self._tickers[family] = Ticker(
-                judge, self.config, slots=self._slots, generator=self._noise(), explore=self.explore, threads=threads
-            )
+                judge, self.config, slots=self._slots, generator=self._noise(), explore=self.explore, threads=threads,
+                returns=RETURNS if isinstance(world, TaskWorld) else None,
+            )  # fmt: skip
         return self._tickers[family]
 
     def _judge(self, family: Family, world: Game) -> Evaluator | Proposer:
@@ -310,7 +312,7 @@ class SelfPlayEpisodeGenerator:
         if self._networks is not None:
             policy = value = self._networks(family)
         if policy is None and value is None:
-            return UniformEvaluator()
+            return UniformEvaluator(sum(RETURNS) / 2 if isinstance(world, TaskWorld) else 0.0)
         evaluator = AgentEvaluator(family, policy, value, self.device, getattr(world, "encode", None))
         self._evaluators.append(evaluator)
         return evaluator

@@ -103,8 +103,9 @@ class TrainerSettings(Frozen):
     """Of the gate's interval: a candidate is promoted where all of it lies above no difference."""
     net: PolicyValueConfig = PolicyValueConfig(kind="mlp")
     """The networks that are built where no agents are given, one per family of worlds; `kind` is mlp by default."""
-    token_net: TokenNetConfig = TokenNetConfig(kind="mlp", value_range="bounded")
-    """Those for worlds whose observations are token ids; `kind` is mlp by default."""
+    token_net: TokenNetConfig = TokenNetConfig(kind="mlp")
+    """Those for worlds whose observations are token ids; `kind` is mlp by default. `value_range` is at least bounded in
+    games of two players."""
     keep_last: int | None = Field(None, ge=1)
     """Newest checkpoints that are kept besides the best; None keeps all. Each holds all episodes that are kept, at some
     kilobytes apiece."""
@@ -112,7 +113,7 @@ class TrainerSettings(Frozen):
 
 _NETS: dict[str, tuple[type[Frozen], dict[str, Any]]] = {
     "net": (PolicyValueConfig, {"kind": "mlp"}),
-    "token_net": (TokenNetConfig, {"kind": "mlp", "value_range": "bounded"}),
+    "token_net": (TokenNetConfig, {"kind": "mlp"}),
 }
 """Networks that are built here: their configs, and what has other defaults than there."""
 

@@ -32,7 +32,9 @@ def test_a_run_improves_on_final_tasks_and_says_so(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["parity/learn/policy/kl"] > 0 and "gate/parity" in rows[-1]
     report = finish(run, result)
-    assert report.exists() and (tmp_path / "run" / "registry").exists()
+    assert (tmp_path / "run" / "registry").exists() and report == tmp_path / "run" / "report.html"
+    gained = f"Improved by +{100 * result.difference.mean:.1f} points on held-out tasks"
+    assert gained in report.read_text() and 'class="absent"' not in report.read_text()
     again = trainer(tmp_path / "run", TINY | LEARNING).train()
     assert again.final == result.final and again.parameter_hash == result.parameter_hash
 

@@ -1,15 +1,18 @@
-"""After the last iteration: the registry, what was found, the report."""
+"""After the last iteration: the registry, examples in words, the report."""
 
 from __future__ import annotations
 
 import json
 import platform
+import shlex
 from pathlib import Path
 from typing import Any
 
+from troupe.monitoring.tasks_report import write_tasks_report
 from troupe.stores.atomic import publish_folder, staged_folder, write_atomic
 from troupe.stores.registry import Lineage, ModelRegistry
 from troupe.stores.state import write_tensors
+from troupe.systems.selfplay.verifiable.examples import write_examples
 from troupe.systems.selfplay.verifiable.results import TaskResult
 from troupe.systems.selfplay.verifiable.trainer import TaskTrainer
 
@@ -17,14 +20,18 @@ __all__ = ["finish"]
 
 
 def finish(trainer: TaskTrainer, result: TaskResult) -> Path:
-    """Registers a champion that solves more of the final tasks than the untrained networks do, and writes summary.json,
-    whose path it returns."""
+    """Registers a champion that solves more of the final tasks than the untrained networks do, and writes
+    examples.json, summary.json and the report, whose path it returns."""
     registered = _register(trainer, result) if result.improved else None
-    final = result.final
+    write_examples(trainer)
+    final, folder = result.final, result.folder
+    solver = f"from troupe import load_task_solver; solver = load_task_solver({json.dumps(str(folder))})"
+    promotions = [decision for *_, decision in result.decisions if decision.promote]
+    deciding = [*[decision for *_, decision in result.decisions], *promotions][-1:]  # the champion's, if there is one
     summary: dict[str, Any] = {
         "title": f"Tasks: {trainer.family.name}",
         "verdict": "improved" if result.improved else "not improved",
-        "reasons": list(result.decisions[-1][2].reasons) if result.decisions else [],
+        "reasons": [reason for decision in deciding for reason in decision.reasons],
         "champion": result.champion,
         "final": final.to_dict(),
         "decisions": [[iteration, name, decision.to_dict()] for iteration, name, decision in result.decisions],
@@ -35,10 +42,10 @@ def finish(trainer: TaskTrainer, result: TaskResult) -> Path:
         "seed": trainer.config.seed,
         "registry": registered,
         "parameter_hash": result.parameter_hash,
+        "commands": [f"python -i -c {shlex.quote(solver)}"],
     }
-    path = result.folder / "summary.json"
-    write_atomic(path, json.dumps(summary, indent=1).encode())
-    return path
+    write_atomic(folder / "summary.json", json.dumps(summary, indent=1).encode())
+    return write_tasks_report(folder, summary)
 
 
 def _register(trainer: TaskTrainer, result: TaskResult) -> str:
