@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.engines.evaluator import RolloutEvaluator as RolloutEvaluator
     from troupe.engines.evaluator import UniformEvaluator as UniformEvaluator
     from troupe.engines.local import LocalEngine as LocalEngine
+    from troupe.engines.proposing import LanguageProposer as LanguageProposer
+    from troupe.engines.proposing import ToldGame as ToldGame
     from troupe.engines.scripted import ScriptedEngine as ScriptedEngine
     from troupe.envs import make_batch_game as make_batch_game
     from troupe.envs import make_game as make_game
@@ -211,6 +213,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.systems.selfplay.verifiable.deploy import TaskSolver as TaskSolver
     from troupe.systems.selfplay.verifiable.deploy import load_task_solver as load_task_solver
     from troupe.systems.selfplay.verifiable.deploy import write_chains as write_chains
+    from troupe.systems.selfplay.verifiable.in_words import solve_in_words as solve_in_words
     from troupe.systems.selfplay.verifiable.results import TaskResult as TaskResult
     from troupe.systems.selfplay.verifiable.trainer import TaskTrainer as TaskTrainer
     from troupe.systems.trading.assessment import assess as assess
@@ -279,6 +282,8 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from troupe.training.config import RolloutConfig as RolloutConfig
     from troupe.training.config import SftConfig as SftConfig
     from troupe.training.config import TrainerConfig as TrainerConfig
+    from troupe.training.conversations import demonstrations as demonstrations
+    from troupe.training.conversations import read_conversations as read_conversations
     from troupe.training.credit import credit_table as credit_table
     from troupe.training.evaluation import Decision as Decision
     from troupe.training.evaluation import Gate as Gate
@@ -359,6 +364,7 @@ HOMES: dict[str, str] = {
     "Interval": "troupe.maths.statistics",
     "JointTrainingEnv": "troupe.envs.market.faces",
     "LanguageModel": "troupe.models.language",
+    "LanguageProposer": "troupe.engines.proposing",
     "Learner": "troupe.training.learner",
     "Limits": "troupe.sandbox",
     "Lineage": "troupe.stores.registry",
@@ -463,6 +469,7 @@ HOMES: dict[str, str] = {
     "TokenNet": "troupe.models.token_net",
     "TokenNetConfig": "troupe.models.config",
     "Tokens": "troupe.episode",
+    "ToldGame": "troupe.engines.proposing",
     "Tool": "troupe.protocols",
     "Tracker": "troupe.stores.tracking",
     "TradingConfig": "troupe.systems.trading.hierarchy_config",
@@ -499,6 +506,7 @@ HOMES: dict[str, str] = {
     "create_trm_agent": "troupe.models.recursive_agents",
     "credit_table": "troupe.training.credit",
     "deflated_sharpe": "troupe.maths.sharpe_tests",
+    "demonstrations": "troupe.training.conversations",
     "detect_market_regime": "troupe.envs.market.regimes",
     "dr_grpo": "troupe.maths.advantages",
     "edge_test": "troupe.maths.edge",
@@ -546,6 +554,7 @@ HOMES: dict[str, str] = {
     "rae": "troupe.maths.advantages",
     "read_agents_yaml": "troupe.systems.trading.documented",
     "read_arc": "troupe.systems.puzzles.arc",
+    "read_conversations": "troupe.training.conversations",
     "read_game24": "troupe.tasks.countdown",
     "read_gsm8k": "troupe.tasks.gsm8k",
     "read_logical_deduction": "troupe.tasks.logic_data",
@@ -568,6 +577,7 @@ HOMES: dict[str, str] = {
     "scenario": "troupe.envs.market.simulator",
     "sharpe": "troupe.maths.finance",
     "simulate": "troupe.envs.market.simulator",
+    "solve_in_words": "troupe.systems.selfplay.verifiable.in_words",
     "swe_reward_fn": "troupe.rewards.swe",
     "to_openspiel": "troupe.envs.openspiel",
     "to_pettingzoo": "troupe.envs.pettingzoo",

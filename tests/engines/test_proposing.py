@@ -55,13 +55,16 @@ def expected(model: LanguageModel, told: ToldGame, state: Told, per_token: bool 
     return np.array(scores)
 
 
-@pytest.mark.parametrize("per_token", [False, True])
-def test_priors_are_the_models_own_probabilities_of_the_lines(tiny: LanguageModel, per_token: bool) -> None:
+@pytest.mark.parametrize(("name", "per_token"), [("tiny", False), ("tiny", True), ("llama", False)])
+def test_priors_are_the_models_own_probabilities_of_the_lines(
+    name: str, per_token: bool, request: pytest.FixtureRequest
+) -> None:
+    model: LanguageModel = request.getfixturevalue(name)
     told = game()
     states = walked(told, 0)[:4] + walked(told, 2)[:4]
-    proposer = LanguageProposer(Policy("solver", tiny), told, temperature=2.0, per_token=per_token, budget=300)
+    proposer = LanguageProposer(Policy("solver", model), told, temperature=2.0, per_token=per_token, budget=300)
     for state, weights in zip(states, proposer.weights(states), strict=True):
-        scores = expected(tiny, told, state, per_token) / 2.0
+        scores = expected(model, told, state, per_token) / 2.0
         lines = [told.describe(state, action) for action in told.legal(state)]  # two actions may say the same
         wanted = np.exp(scores - scores.max()) / [lines.count(line) for line in lines]
         np.testing.assert_allclose(weights, wanted / wanted.sum(), atol=1e-5)
