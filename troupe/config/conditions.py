@@ -34,8 +34,16 @@ class ReadWhen:
 
 
 def is_record(layer: Node, model: type) -> bool:
-    """Whether a layer gives every key of the model a value, as the config.json of a run does: nobody chose those."""
-    return all(find(layer, tuple(leaf.partition(".*")[0].split("."))) is not None for leaf in leaf_paths(model))
+    """Whether a layer gives every key of the model a value, as the config.json of a run does: nobody chose those. A
+    section that is null has none to give."""
+    return all(_gives(layer, tuple(leaf.partition(".*")[0].split("."))) for leaf in leaf_paths(model))
+
+
+def _gives(layer: Node, path: Path) -> bool:
+    if find(layer, path) is not None:
+        return True
+    above = (find(layer, path[:length]) for length in range(1, len(path)))
+    return any(node is not None and node.value is None for node in above)
 
 
 def ignored(

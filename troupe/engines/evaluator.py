@@ -197,8 +197,8 @@ class NetworkEvaluator:
 
 
 class UniformEvaluator:
-    """Knows nothing: uniform priors and one value, best the middle of the returns: 0 for games that are won or lost, 0.5
-    for tasks. It looks at no observation, so a search's own cost can be timed."""
+    """Knows nothing: uniform priors and one value, best the middle of the returns: 0 for games that are won or lost,
+    0.5 for tasks. It looks at no observation, so a search's own cost can be timed."""
 
     def __init__(self, value: float = 0.0) -> None:
         self.value = value
