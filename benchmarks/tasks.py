@@ -60,6 +60,7 @@ def gain(arguments: argparse.Namespace) -> None:
         final = result.final
         print(
             f"{arguments.family} seed {seed}: {_share(final.before)} untrained, {_share(final.after)} champion, "
+            f"{_share(final.uniform)} without any network, "
             f"{_points(final.difference)}, p = {final.p:.2g}; {result.seconds:.0f} s, {result.cpu_seconds:.0f} CPU-s"
         )
         for own in final.kinds:
@@ -77,7 +78,7 @@ def controls(arguments: argparse.Namespace) -> None:
             final = trained(arguments.family, seed, folder, [f"tasks.control={control}", *arguments.overrides]).final
             print(
                 f"{arguments.family} {control:<10} seed {seed}: {_share(final.before)} -> {_share(final.after)}, "
-                f"{_points(final.difference)}",
+                f"{_points(final.difference)}; {_points(final.over_uniform)} over a search without any network",
                 flush=True,
             )
 

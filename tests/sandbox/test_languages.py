@@ -114,8 +114,107 @@ def test_who_writes_into_the_channel_passes_nothing_alone(
     assert not run_jobs(one_shot, language, [Job(program, entry, ({"args": [4], "value": 5},))])[0][0].passed
 
 
+ESCAPES = (
+    "this.constructor.constructor('return process')()",
+    "globalThis.__proto__.constructor.constructor('return process')()",
+    "this.toString.constructor('return process')()",
+)
+SABOTAGE = {
+    "the host's JSON": ("javascript", "this.constructor.constructor('return JSON')().stringify = () => "
+                        "'[{\"value\": 0}]'; function f(x) { return x; }"),
+    "the field": ("java", """class Solution { static int f(int x) throws Exception {
+        var field = Class.forName("Main").getDeclaredField("channel");
+        field.setAccessible(true);
+        var old = (java.io.PrintStream) field.get(null);
+        field.set(null, new java.io.PrintStream(old) {
+            public void print(String text) { old.print("[{\\"value\\": 0}]\\n"); }
+        });
+        return x; } }"""),
+    "all lines": ("java", """import java.io.*; class Solution { static int f(int x) throws Exception {
+        new FileOutputStream(FileDescriptor.out).write("[{\\"value\\": 0}]\\n".repeat(3).getBytes());
+        Runtime.getRuntime().halt(0);
+        return x; } }"""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", SABOTAGE)
+def test_nobody_turns_the_verdict_of_a_neighbour(how: str, one_shot: Sandbox) -> None:
+    language, program = SABOTAGE[how]
+    if missing := lacking(language):
+        pytest.skip(missing)
+    text, entry = RIGHT[language]
+    first, *others = (({"args": [n], "value": n + 1},) for n in (4, 5, 6))
+    found = run_jobs(one_shot, language, [Job(program, entry, first), *(Job(text, entry, each) for each in others)])
+    assert [each[0].passed for each in found] == [False, True, True], found
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+def test_a_context_does_not_lead_to_the_host(escape: str, one_shot: Sandbox) -> None:
+    if missing := lacking("javascript"):
+        pytest.skip(missing)
+    [[verdict]] = run_jobs(one_shot, "javascript", [Job(f"{escape}; {RIGHT['javascript'][0]}", "f", ADD[:1])])
+    assert not verdict.passed and verdict.error == "ReferenceError: process is not defined"
+
+
+def test_questions_are_gone_when_programs_run(one_shot: Sandbox) -> None:
+    if missing := lacking("java"):
+        pytest.skip(missing)
+    program = (
+        "class Solution { static boolean f(int x) { return java.nio.file.Files.exists("
+        'java.nio.file.Path.of("jobs.txt")); } }'
+    )
+    [[verdict]] = run_jobs(one_shot, "java", [Job(program, "Solution.f", ({"args": [4], "value": False},))])
+    assert verdict.passed, verdict
+
+
+def test_cases_after_an_endless_one_are_not_run(one_shot: Sandbox) -> None:
+    if missing := lacking("javascript"):
+        pytest.skip(missing)
+    program = "function f(x) { while (x == 1); return x + 1; }"
+    cases = tuple({"args": [n], "value": n + 1} for n in (0, 1, 2, 3))
+    [verdicts] = run_jobs(one_shot, "javascript", [Job(program, "f", cases)])
+    assert [verdict.passed for verdict in verdicts] == [True, False, False, False]
+    assert all(verdict.error == "Error: Script execution timed out after 1000ms" for verdict in verdicts[1:]), verdicts
+
+
+TRUTHS = {
+    "python": ("def f(x):\n    return True", "f"),
+    "javascript": ("const f = (x) => true;", "f"),
+    "java": ("class Solution { static boolean f(int x) { return true; } }", "Solution.f"),
+}
+
+
+def test_a_truth_is_no_number(language: str, one_shot: Sandbox) -> None:
+    cases = ({"args": [4], "value": 1}, {"args": [4], "value": True})
+    [verdicts] = run_jobs(one_shot, language, [Job(*TRUTHS[language], cases)])
+    assert [verdict.passed for verdict in verdicts] == [False, True]
+
+
+def test_a_truth_is_no_number_in_what_an_object_returns(one_shot: Sandbox) -> None:
+    program = "class Box:\n    def get(self): return True"
+    cases = ({"calls": [["get"]], "value": [1]}, {"calls": [["get"]], "value": [True]})
+    [verdicts] = run_jobs(one_shot, "python", [Job(program, "Box", cases)])
+    assert [verdict.passed for verdict in verdicts] == [False, True]
+
+
+def test_an_object_is_no_value(one_shot: Sandbox) -> None:
+    if missing := lacking("javascript"):
+        pytest.skip(missing)
+    programs = ("const f = (x) => ({ float: '1' });", "const f = (x) => [{ float: '1' }];")
+    for program, value in zip(programs, (1, [1]), strict=True):
+        [[verdict]] = run_jobs(one_shot, "javascript", [Job(program, "f", ({"args": [4], "value": value},))])
+        assert not verdict.passed, verdict
+
+
+def test_numbers_within_a_tolerance() -> None:
+    assert module._alike(2, 2.0) and module._alike([0.3, 1], [0.1 + 0.2, 1], 1e-9)
+    assert not module._alike(2.0, 2) and not module._alike(True, 1.0, 1.0) and not module._alike([1], [1, 2])
+    assert not module._alike(10**400, 2.0, 1.0)
+
+
 def test_no_company_holds_the_same_cases_twice() -> None:
     jobs = [Job("", "f", ADD), Job("", "f", ADD), Job("", "f", BOX)] + [Job("", "f", ADD[:1])] * 3
+    jobs[1] = Job("", "f", tuple(dict(reversed(case.items())) for case in reversed(ADD)))  # the same in another order
     groups = [sorted(group) for group in module._companies(list(enumerate(jobs)))]
     assert sorted(place for group in groups for place in group) == list(range(6))
     assert groups == [[0, 2, 3], [1, 4], [5]]

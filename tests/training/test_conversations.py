@@ -81,3 +81,16 @@ def test_broken_json_and_turns_that_do_not_fit(tmp_path: Path, tiny_model: Calla
         read_conversations(tmp_path / "rows.jsonl")
     with pytest.raises(DataError, match="the model has 16 positions"):
         demonstrations(Policy("solver", tiny_model(max_positions=16)), ROWS)
+
+
+def test_turns_without_text_are_read_and_not_learned(tiny: LanguageModel, tmp_path: Path) -> None:
+    """A tool call has no text; a separator of lines within a text ends no row."""
+    call = {"role": "assistant", "content": None, "tool_calls": []}
+    messages = [*said("How many?"), call, {"role": "tool", "content": "12"}, {"role": "assistant", "content": "12"}]
+    (episode,) = demonstrations(
+        Policy("solver", tiny), [{"messages": [{"role": "assistant", "content": "Hi"}, *messages]}]
+    )
+    assert len(list(episode.steps())) == 1
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"messages": said("a\u2028b", "c")}, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert len(read_conversations(path)) == 1

@@ -92,6 +92,11 @@ def _show(console: Any, result: TaskResult) -> None:
         told = f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}] points"
         table.add_row(name, str(gap.n), percent(before), percent(after), told)
     console.print(table)
+    over = final.over_uniform
+    told = f"{100 * over.mean:+.1f} [{100 * over.low:+.1f}, {100 * over.high:+.1f}] points"
+    console.print(
+        f"A search without any network solves {percent(final.uniform)} of them: champion {told}", soft_wrap=True
+    )
     for iteration, incumbent, decision in result.decisions:
         console.print(f"iteration {iteration} against {incumbent}: {decision.reasons[0]}", soft_wrap=True)
     if result.improved:

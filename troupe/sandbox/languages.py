@@ -9,9 +9,9 @@ methods called in order, and what each returned. Values are whole numbers, texts
 `javac` and `java`, in which a function is a static method of the class that is named before a point ("Solution.f").
 
 Starting Node or Java takes far longer than most programs, so programs share a process: each in a context or package
-of its own, no two of them with the same cases, so that none could pass on what it knows. Whoever gets
-no answer in company, because the process ended, was stopped or would not compile, runs once more alone, so that no
-neighbour costs it its verdict.
+of its own, no two of them with the same cases, so that none could pass on what it knows. Neither a context nor a
+package is a wall. So whoever does not pass in company, for whatever reason, runs once more alone, and no neighbour can
+cost it its verdict. Values are compared with their types: no truth passes for a number, nor an object for anything.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from troupe.errors import ConfigError, did_you_mean
 from troupe.sandbox.cases import MAX_PROGRAM, MAX_VALUE, Case, Verdict, one_line, run_cases
 from troupe.sandbox.program import Limits
 from troupe.sandbox.sandbox import Sandbox
-from troupe.sandbox.values import same
 
 __all__ = ["LANGUAGES", "Job", "lacking", "present", "run_jobs"]
 
@@ -85,9 +84,10 @@ def run_jobs(sandbox: Sandbox, language: str, jobs: Sequence[Job]) -> list[list[
     for group in _companies([(index, job) for index, job in enumerate(jobs) if index not in found]):
         together = run(sandbox, [jobs[index] for index in group])
         for index, answers in zip(group, together, strict=True):
-            if len(group) > 1 and any("lost" in answer for answer in answers):
+            found[index] = _verdicts(answers, jobs[index])
+            if len(group) > 1 and not all(verdict.passed for verdict in found[index]):
                 [answers] = run(sandbox, [jobs[index]])
-            found[index] = [_verdict(answer, case) for answer, case in zip(answers, jobs[index].cases, strict=True)]
+                found[index] = _verdicts(answers, jobs[index])
     return [found[index] for index in range(len(jobs))]
 
 
@@ -97,9 +97,9 @@ Answers = list[list[Mapping[str, Any]]]
 
 def _companies(jobs: Sequence[tuple[int, Job]]) -> Iterator[list[int]]:
     """Groups of at most COMPANY jobs, no two of a group with the same cases."""
-    groups: list[tuple[list[int], set[str]]] = []
+    groups: list[tuple[list[int], set[frozenset[str]]]] = []
     for index, job in jobs:
-        cases = json.dumps(job.cases)
+        cases = frozenset(json.dumps(case, sort_keys=True) for case in job.cases)
         for members, known in groups:
             if len(members) < COMPANY and cases not in known:
                 break
@@ -111,10 +111,25 @@ def _companies(jobs: Sequence[tuple[int, Job]]) -> Iterator[list[int]]:
     return iter([members for members, _ in groups])
 
 
+def _verdicts(answers: Sequence[Mapping[str, Any]], job: Job) -> list[Verdict]:
+    return [_verdict(answer, case) for answer, case in zip(answers, job.cases, strict=True)]
+
+
 def _verdict(answer: Mapping[str, Any], case: Case) -> Verdict:
     if "value" not in answer:
         return Verdict(False, one_line(str(*answer.values())))
-    return Verdict(same(answer["value"], case["value"], float(case.get("tolerance", 0.0))), value=answer["value"])
+    alike = _alike(answer["value"], case["value"], float(case.get("tolerance", 0.0)))
+    return Verdict(alike, value=answer["value"])
+
+
+def _alike(found: Any, expected: Any, tolerance: float = 0.0) -> bool:
+    """Whether a value is the expected one, of the same type. An object, which JSON has as a dict, is like nothing."""
+    if isinstance(expected, list):
+        long = isinstance(found, list) and len(found) == len(expected)
+        return long and all(_alike(a, b, tolerance) for a, b in zip(found, expected, strict=True))
+    if type(found) in (int, float) and (type(expected) is float or (type(expected) is int and tolerance > 0)):
+        return bool(expected - tolerance <= found <= expected + tolerance)  # JavaScript writes 2.0 as 2
+    return type(found) is type(expected) and not isinstance(found, dict) and bool(found == expected)
 
 
 def _calls(case: Case) -> Any:
@@ -149,11 +164,14 @@ def _read(text: str, jobs: Sequence[Job], why: str) -> Answers:
 def _python(sandbox: Sandbox, job: Job) -> list[Verdict]:
     """In a process of its own, which a warm worker starts quickly."""
     limits = Limits(wall_seconds=20.0, cpu_seconds=1.0 + CALL_SECONDS)
-    if not any("calls" in case for case in job.cases):
-        return run_cases(sandbox, job.program, job.entry, job.cases, limits=limits)
-    cases = [{**case, "args": [case["calls"]]} for case in job.cases]
-    program = f"{job.program}\n{_PYTHON_OBJECT.format(entry=job.entry)}"
-    return run_cases(sandbox, program, "_of_object", cases, limits=limits)
+    program, entry, cases = job.program, job.entry, job.cases
+    if any("calls" in case for case in cases):
+        program, entry = f"{program}\n{_PYTHON_OBJECT.format(entry=entry)}", "_of_object"
+        cases = tuple({**case, "args": [case["calls"]]} for case in cases)
+    found = run_cases(sandbox, program, entry, cases, limits=limits)
+    # It compares as Python does, where True is 1; what has no value has not passed.
+    answers = [{"value": each.value} if each.error is None else {"error": each.error} for each in found]
+    return _verdicts(answers, job)
 
 
 _PYTHON_OBJECT = """
@@ -187,7 +205,7 @@ def _limits(seconds: float, memory_mb: int) -> Limits:
 _NODE = f"""
 "use strict";
 const vm = require("vm");
-const {{ readFileSync, writeSync }} = require("fs");
+const {{ readFileSync, unlinkSync, writeSync }} = require("fs");
 const timeout = {int(1000 * CALL_SECONDS)};
 
 function answer(context, entry, asked) {{
@@ -214,13 +232,26 @@ function attempt(work) {{
     }}
 }}
 
-for (const {{ program, entry, cases }} of JSON.parse(readFileSync("jobs.json", "utf8"))) {{
-    const context = vm.createContext({{}});
+// A program that did not end once costs no second time: its other cases get the same error.
+function answers(context, entry, cases) {{
+    let stuck = null;
+    return cases.map((asked) => {{
+        if (stuck !== null) return stuck;
+        const found = attempt(() => answer(context, entry, asked));
+        if ("error" in found && found.error.includes(`timed out after ${{timeout}}ms`)) stuck = found;
+        return found;
+    }});
+}}
+
+const jobs = JSON.parse(readFileSync("jobs.json", "utf8"));
+unlinkSync("jobs.json"); // nobody reads what others are asked
+for (const {{ program, entry, cases }} of jobs) {{
+    const context = vm.createContext(Object.create(null)); // an object of ours would lead to our own constructors
     const broken = attempt(() => {{
         vm.runInContext(program, context, {{ timeout }});
         return null;
     }});
-    const told = broken ?? cases.map((asked) => attempt(() => answer(context, entry, asked)));
+    const told = broken ?? answers(context, entry, cases);
     const line = Buffer.from(JSON.stringify(told) + "\\n");
     for (let at = 0; at < line.length; ) at += writeSync(1, line, at);
 }}
@@ -323,10 +354,10 @@ import java.util.ArrayList;
 import java.util.List;
 
 public class Main {
-    static PrintStream channel = System.out;
     static final String STUCK = "{\\"lost\\": \\"timeout\\"}"; // its neighbours may have had all of the time
 
     public static void main(String[] arguments) throws Exception {
+        PrintStream channel = System.out; // no field, which a program could find
         System.setOut(new PrintStream(OutputStream.nullOutputStream()));
         System.setErr(new PrintStream(OutputStream.nullOutputStream()));
         List<List<List<String>>> jobs = new ArrayList<>();
@@ -341,6 +372,7 @@ public class Main {
                 cases.get(cases.size() - 1).add(line);
             }
         }
+        Files.delete(Path.of("jobs.txt")); // nobody reads what others are asked
         for (int k = 0; k < jobs.size(); k++) channel.print(run(names.get(k), jobs.get(k)) + "\\n");
         channel.flush();
         Runtime.getRuntime().halt(0);

@@ -25,7 +25,7 @@ def read_conversations(path: str | Path) -> list[Mapping[str, Any]]:
     such files; other keys are kept). Raises StorageError for a file that cannot be read, DataError for a row that is no
     conversation in which an assistant speaks."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")  # JSON texts may hold other separators of lines
     except (OSError, UnicodeDecodeError) as error:
         raise StorageError(f"{path} cannot be read: {error}") from error
     rows = []
@@ -45,9 +45,9 @@ def read_conversations(path: str | Path) -> list[Mapping[str, Any]]:
 
 
 def demonstrations(policy: Policy, conversations: Sequence[Mapping[str, Any]], agent: str = "solver") -> list[Episode]:
-    """An episode for each conversation, a step for each assistant turn: its prompt is everything said before, and only
-    what the assistant says is learned. Raises DataError for a row that is no conversation, or a turn that does not fit
-    the model's positions."""
+    """An episode for each conversation, a step for each assistant turn with text that answers something: its prompt is
+    all that was said before, and only what the assistant says is learned. Raises DataError for a row that is no
+    conversation, or a turn that does not fit the model's positions."""
     return [_demonstration(policy, row, i, agent) for i, row in enumerate(conversations)]
 
 
@@ -55,7 +55,7 @@ def _demonstration(policy: Policy, row: Mapping[str, Any], number: int, agent: s
     if not _is_conversation(row):
         raise DataError(f"conversation {number} has no 'messages' in which an assistant speaks; give it some")
     said: Sequence[Message] = row["messages"]
-    turns = [i for i, message in enumerate(said) if message["role"] == "assistant"]
+    turns = [i for i in range(1, len(said)) if _speaks(said[i])]
     steps = tuple(_step(policy, said[: i + 1], number, f"{agent}/{k}", agent) for k, i in enumerate(turns))
     task = str(row.get("task_id", f"conversation-{number}"))
     trajectory = Trajectory(agent, steps, None, StopReason.DONE)
@@ -81,4 +81,9 @@ def _is_conversation(row: Any) -> bool:
         return False
     said = row["messages"]
     whole = all(isinstance(m, Mapping) and isinstance(m.get("role"), str) and "content" in m for m in said)
-    return whole and any(m["role"] == "assistant" and isinstance(m["content"], str) for m in said[1:])
+    return whole and any(map(_speaks, said[1:]))
+
+
+def _speaks(message: Mapping[str, Any]) -> bool:
+    """Whether it is a turn to learn: an assistant's text. Tool calls alone have none."""
+    return message["role"] == "assistant" and isinstance(message["content"], str)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +21,7 @@ from troupe.errors import ConfigError, DataError
 from troupe.systems.selfplay import extraction, games, generator
 from troupe.systems.selfplay.answering import AnswerWorld
 from troupe.systems.selfplay.episodes import SelfPlayEpisode
+from troupe.tasks.math import MathProblemGenerator
 
 EXTRACTION = flips(
     extraction, "TrainingDataExtractor", "_returns", "_is_first", "_over_actions", "_chain", "SelfPlayDataset"
@@ -342,9 +344,20 @@ def attempt_symmetries() -> Any:
     return games.game_world(task(game="tictactoe")).symmetries()
 
 
+def check_makers(found: ModuleType) -> None:
+    """A task of words alone is answered in words, whatever its kind; with data it is searched in its own game."""
+    maker = found.SelfPlayEpisodeGenerator()._maker
+    (whole,) = MathProblemGenerator(seed=0, kinds=("equation",)).generate(1)
+    assert maker(whole) is found.WORLDS["equation"]
+    assert maker(replace(whole, data={})) is found.answer_world
+    with pytest.raises(DataError):
+        maker(replace(whole, kind="nothing", answer=None))
+
+
 def check_generator(found: ModuleType) -> None:
     check_rewards(found)
     check_verdicts(found)
+    check_makers(found)
 
 
 # ---------------------------------------------------------------------------------------------- the mutants

@@ -48,6 +48,8 @@ def test_what_a_run_did_not_learn(folder: Path, tmp_path: Path) -> None:
         load_task_solver(folder).solve([task])
     with pytest.raises(ConfigError, match="no weights 'best'"):
         load_task_solver(folder, which="best")
+    with pytest.raises(ConfigError, match="1 or more simulations"):
+        load_task_solver(folder, simulations=0)
     with pytest.raises(StorageError):
         load_task_solver(tmp_path)
 

@@ -45,6 +45,19 @@ def test_a_control_does_not_improve(tmp_path: Path, control: str) -> None:
     assert not result.improved
 
 
+@pytest.mark.parametrize("control", ["permuted", "corrupted"])
+def test_a_control_does_not_improve_on_a_real_kind(tmp_path: Path, control: str) -> None:
+    """Arithmetic is half learned from which actions are good anywhere: nothing of that may be left."""
+    words = {
+        "tasks.family": "math", "tasks.kinds": "[arithmetic]", "tasks.difficulty": {"arithmetic": [0.3, 0.4]},
+        "net.hidden": 64, "acting.tasks": 128, "acting.chunk": 128, "acting.slots": 64, "learning.window": 4000,
+        "learning.first": 200, "learning.batch_size": 128, "learning.reuse": 8, "trainer.iterations": 6,
+        "trainer.save_freq": 6, "judge.every": 6, "tasks.gate": 60, "tasks.final": 60,
+    }  # fmt: skip
+    result = trainer(tmp_path / control, TINY | words, tasks__control=control).train()
+    assert not result.improved and result.final.over_uniform.mean < 0.1
+
+
 def test_disputed_attempts_are_counted(tmp_path: Path) -> None:
     trainer(tmp_path / "run", tasks__kinds="[coins]", tasks__control="corrupted", trainer__iterations=1).train()
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
@@ -114,6 +127,9 @@ def test_every_key_of_the_config_is_read(tmp_path: Path) -> None:
         ({"net.kind": "transformer"}, r"net\.embedding: is for net\.kind=mlp"),
         ({"search.c_puct": 2.0}, "search.algorithm=puct"),
         ({"tasks.diffculty": {}}, "did you mean"),
+        ({"tasks.kinds": "[coins, coins]"}, "'coins' twice"),
+        ({"acting.tasks": 1}, r"acting\.tasks=1 is fewer than the 2 kinds"),
+        ({"acting.runtime": "openvino"}, r"runs no networks of tokens"),
     ],
 )
 def test_bad_input_gets_one_sentence(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
@@ -138,6 +154,5 @@ def test_a_family_given_in_code(tmp_path: Path) -> None:
     class Local(PurseGenerator):
         pass
 
-    Local.__module__ = "__main__"
     with pytest.raises(ConfigError, match="put it into a module"):
         TaskTrainer(nested({**values, "acting.workers": 1}), generator=Local)

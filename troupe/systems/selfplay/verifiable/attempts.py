@@ -43,13 +43,15 @@ def attempt(
     seed: Sequence[int],
     *,
     explore: bool,
+    distrust: bool = False,
 ) -> Attempts:
     """Attempts tasks of one kind. What it gives depends on the arguments alone.
 
     The world sees the problem; the verdict comes afterwards. An attempt is worth what its world paid. Where that is
     nothing, since only the hidden answer decides, a success is worth 1, and its policies are the actions that it took:
     the search could not tell them apart (filtered imitation, as in STaR, Zelikman et al. 2022, arXiv:2203.14465).
-    What a world took for solved and the verdict does not (`disputed`) teaches nothing.
+    What a world took for solved and the verdict does not (`disputed`) teaches nothing; with `distrust`, neither does
+    what a world paid anything for. That is for tasks with wrong answers, whose worlds still know what is good.
     """
     generator = np.random.default_rng(np.random.SeedSequence(tuple(seed)))
     slots = min(acting.slots, len(tasks))
@@ -64,8 +66,9 @@ def attempt(
             line.rewards[-1] = 1.0
             line.policy = [_certain(policy, edge) for policy, edge in zip(line.policy, line.edges, strict=True)]
     disputed = ~successes & (paid >= 1.0)
+    unlearned = ~successes & (paid > 0) if distrust else disputed
     chunk = as_chunk(lines, search.discount, acting, trees, evaluator)
-    chunk = _weighted(chunk, lines, successes, disputed, acting.failure_weight)
+    chunk = _weighted(chunk, lines, successes, unlearned, acting.failure_weight)
     edges = tuple(tuple(line.edges) for line in lines)
     return Attempts(chunk, successes, int(disputed.sum()), tuple(answers), edges)
 

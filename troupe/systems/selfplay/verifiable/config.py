@@ -31,8 +31,8 @@ class TasksConfig(Frozen):
     final: int = Field(400, ge=10)
     """Further held-out tasks, attempted once at the end by the champion and by the network that the run began with."""
     control: Literal["none", "permuted", "corrupted"] = "none"
-    """A run that must not improve: `permuted` shows the learner each position's targets with the observation of another
-    one; `corrupted` trains on tasks with wrong answers."""
+    """A run that must not improve: `permuted` shows the learner each position with the observation of another one and
+    its policy shuffled among the legal actions; `corrupted` trains on tasks with wrong answers."""
 
 
 class AttemptsConfig(PlayConfig):

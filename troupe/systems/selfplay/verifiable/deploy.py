@@ -94,6 +94,8 @@ def load_task_solver(
     """
     if which not in WHICH:
         raise ConfigError(f"a run has no weights {which!r}; write {', '.join(WHICH)}")
+    if simulations is not None and simulations < 1:
+        raise ConfigError(f"a search needs 1 or more simulations, not {simulations}")
     checkpoint, config = read_checkpoint(folder, VerifiableConfig)
     if simulations is not None:
         search = SearchConfig.model_validate({**config.search.model_dump(), "simulations": simulations})

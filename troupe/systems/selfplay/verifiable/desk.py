@@ -10,7 +10,7 @@ import numpy as np
 
 from troupe.episode import Task
 from troupe.protocols import TaskGame
-from troupe.systems.selfplay.verifiable.attempts import Attempts, attempt
+from troupe.systems.selfplay.verifiable.attempts import RETURNS, Attempts, attempt
 from troupe.systems.selfplay.verifiable.config import VerifiableConfig
 from troupe.systems.selfplay.verifiable.families import family_of
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from troupe.engines.evaluator import NetworkEvaluator
 
-__all__ = ["TaskDesk", "network"]
+__all__ = ["TaskDesk", "network", "runtime_of"]
 
 
 def network(config: VerifiableConfig, game: TaskGame, seed: int) -> nn.Module:
@@ -39,6 +39,16 @@ def network(config: VerifiableConfig, game: TaskGame, seed: int) -> nn.Module:
     return PolicyAndValue(net, token_net(config.value_net, **sizes, seed=seed + 1))
 
 
+def runtime_of(config: VerifiableConfig, game: TaskGame) -> tuple[Any, Any]:
+    """(runtime, precision) of a kind's networks: only torch runs networks of tokens, and bf16 makes blocks of attention
+    faster, but not the rest."""
+    runtime, precision = config.acting.runtime, config.acting.precision
+    if not game.vocabulary:
+        return runtime, precision
+    precise = precision == "auto" and config.net.kind not in ("transformer", "mixer")
+    return "torch" if runtime == "auto" else runtime, "fp32" if precise else precision
+
+
 @dataclass(slots=True)
 class _Kind:
     game: TaskGame
@@ -55,21 +65,32 @@ class TaskDesk:
     _kinds: dict[str, _Kind] = field(default_factory=dict)
 
     def play(
-        self, kind: str, tasks: Sequence[Task], seed: tuple[int, ...], arrays: Mapping[str, np.ndarray], explore: bool
+        self,
+        kind: str,
+        tasks: Sequence[Task],
+        seed: tuple[int, ...],
+        arrays: Mapping[str, np.ndarray] | None,
+        explore: bool,
     ) -> Attempts:
-        """Attempts at tasks of a kind with these weights."""
+        """Attempts at tasks of a kind with these weights; without any, by a search that no network guides. Its root is
+        sampled with Gumbel noise, since ties would always fall to the first action."""
         import torch
 
+        from troupe.engines.evaluator import UniformEvaluator
         from troupe.models.policy_value import load_weights
 
         family = family_of(self.config.tasks, self.generator)
         own = self._kinds.get(kind) or self._kinds.setdefault(kind, self._made(family.game(kind)))
-        load_weights(own.net, {name: torch.from_numpy(array) for name, array in arrays.items()})
-        own.evaluator.refresh(own.net)  # type: ignore[arg-type]
-        own.evaluator.calls = own.evaluator.evaluated = own.evaluator.cache_hits = 0
+        evaluator: Any = UniformEvaluator(sum(RETURNS) / 2)
+        if arrays is not None:
+            evaluator = own.evaluator
+            load_weights(own.net, {name: torch.from_numpy(array) for name, array in arrays.items()})
+            evaluator.refresh(own.net)
+            evaluator.calls = evaluator.evaluated = evaluator.cache_hits = 0
         config = self.config
         return attempt(
-            family, own.game, own.evaluator, config.search, config.acting, tasks, seed, explore=explore
+            family, own.game, evaluator, config.search, config.acting, tasks, seed, explore=explore or arrays is None,
+            distrust=explore and config.tasks.control == "corrupted",
         )  # fmt: skip
 
     def _made(self, game: TaskGame) -> _Kind:
@@ -77,9 +98,6 @@ class TaskDesk:
 
         config, acting = self.config, self.config.acting
         net = network(config, game, config.seed).eval()
-        runtime, precision = acting.runtime, acting.precision
-        if game.vocabulary:  # only torch runs networks of tokens, and bf16 makes blocks faster, but not the rest
-            runtime = "torch" if runtime == "auto" else runtime
-            precision = "fp32" if precision == "auto" and config.net.kind not in ("transformer", "mixer") else precision
+        runtime, precision = runtime_of(config, game)
         evaluator = NetworkEvaluator(net, precision=precision, runtime=runtime, cache=acting.cache)  # type: ignore[arg-type]
         return _Kind(game, net, evaluator)

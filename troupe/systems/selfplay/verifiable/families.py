@@ -80,6 +80,9 @@ def family_of(config: TasksConfig, given: Any = None) -> Family:
     for kind in (*config.kinds, *config.difficulty):
         if kind not in searched:
             raise ConfigError(f"{name} searches no kind {kind!r}{did_you_mean(kind, searched)}")
+    for kind in config.kinds:
+        if config.kinds.count(kind) > 1:
+            raise ConfigError(f"tasks.kinds names {kind!r} twice; write every kind once")
     if config.control == "corrupted" and not callable(getattr(generator, "corrupted", None)):
         raise ConfigError(f"{name} has no corrupted(task, rng), which tasks.control=corrupted needs")
     return Family(name, generator, config.kinds or searched, config.difficulty)

@@ -26,8 +26,9 @@ def finish(trainer: TaskTrainer, result: TaskResult) -> Path:
     write_examples(trainer)
     final, folder = result.final, result.folder
     solver = f"from troupe import load_task_solver; solver = load_task_solver({json.dumps(str(folder))})"
-    promotions = [decision for *_, decision in result.decisions if decision.promote]
-    deciding = [*[decision for *_, decision in result.decisions], *promotions][-1:]  # the champion's, if there is one
+    every = [decision for *_, decision in result.decisions]
+    promotions = [decision for decision in every if decision.promote]
+    deciding = promotions[-1:] if result.improved else every[-1:]  # what made the champion, or what was said last
     summary: dict[str, Any] = {
         "title": f"Tasks: {trainer.family.name}",
         "verdict": "improved" if result.improved else "not improved",

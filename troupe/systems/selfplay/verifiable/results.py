@@ -28,15 +28,19 @@ class KindResult:
 
 @dataclass(frozen=True, slots=True)
 class FinalResult:
-    """The champion beside the network that the run began with, on the final held-out tasks.
+    """The champion beside the network that the run began with, on the final held-out tasks, by the same search.
 
-    `p` is McNemar's. `evaluated` counts the positions that the champion's networks judged for it."""
+    `p` is McNemar's. `uniform` is that search without any network (uniform priors, values in the middle of the returns)
+    and `over_uniform` the champion's difference from it: an untrained network's noise may be worse than none, and is
+    soon unlearned. `evaluated` counts the positions that the champion's networks judged."""
 
     kinds: tuple[KindResult, ...]
     before: Interval
     after: Interval
     difference: Interval
     p: float
+    uniform: Interval
+    over_uniform: Interval
     evaluated: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,7 +50,8 @@ class FinalResult:
     def from_dict(cls, record: Mapping[str, Any]) -> FinalResult:
         kinds = tuple(KindResult(row["kind"], *_intervals(row)) for row in record["kinds"])
         before, after, difference = _intervals(record)
-        return cls(kinds, before, after, difference, record["p"], record["evaluated"])
+        uniform, over = Interval(**record["uniform"]), Interval(**record["over_uniform"])
+        return cls(kinds, before, after, difference, record["p"], uniform, over, record["evaluated"])
 
 
 def _intervals(record: Mapping[str, Any]) -> tuple[Interval, Interval, Interval]:
@@ -56,7 +61,7 @@ def _intervals(record: Mapping[str, Any]) -> tuple[Interval, Interval, Interval]
 @dataclass(frozen=True)
 class TaskResult:
     """What a run ended with. `promoted`: whether any candidate passed the gate. `improved`: whether the champion solves
-    more of the final tasks than the untrained networks do, by the paired interval.
+    more of the final tasks than the untrained networks, and more than a search without networks, by paired intervals.
 
     `seconds` and `cpu_seconds` (of trainer and workers) are sums over all processes that worked on the run.
     """
@@ -73,7 +78,7 @@ class TaskResult:
 
     @property
     def improved(self) -> bool:
-        return self.final.difference.low > 0
+        return min(self.final.difference.low, self.final.over_uniform.low) > 0
 
     @property
     def difference(self) -> Interval:
@@ -84,18 +89,20 @@ def final_result(
     tasks: Mapping[str, Sequence[Task]],
     before: Mapping[str, Attempts],
     after: Mapping[str, Attempts],
+    uniform: Mapping[str, Attempts],
     confidence: float,
 ) -> FinalResult:
-    """Both on the same tasks. Raises DataError where a task was not attempted: silence is not a score."""
-    kinds, all_before, all_after = [], [], []
+    """All on the same tasks. Raises DataError where a task was not attempted: silence is not a score."""
+    kinds, all_before, all_after, all_uniform = [], [], [], []
     for kind, some in tasks.items():
         if not some:
             continue
-        if kind not in before or kind not in after:
+        if any(kind not in attempts for attempts in (before, after, uniform)):
             raise DataError(f"the final tasks of kind {kind!r} were never attempted")
-        one, other = before[kind].successes.tolist(), after[kind].successes.tolist()
-        if not len(one) == len(other) == len(some):
-            raise DataError(f"of {len(some)} final tasks of kind {kind!r} {len(one)} and {len(other)} were attempted")
+        one, other, third = (attempts[kind].successes.tolist() for attempts in (before, after, uniform))
+        if not len(one) == len(other) == len(third) == len(some):
+            counts = f"{len(one)}, {len(other)} and {len(third)}"
+            raise DataError(f"of {len(some)} final tasks of kind {kind!r} {counts} were attempted")
         n = len(some)
         kinds.append(
             KindResult(
@@ -107,9 +114,11 @@ def final_result(
         )
         all_before += one
         all_after += other
+        all_uniform += third
     n = len(all_before)
     evaluated = sum(int(attempts.chunk.counts.get("evaluated", 0)) for attempts in after.values())
     return FinalResult(
         tuple(kinds), wilson(sum(all_before), n, confidence), wilson(sum(all_after), n, confidence),
-        paired_proportions(all_after, all_before, confidence), mcnemar(all_after, all_before), evaluated,
+        paired_proportions(all_after, all_before, confidence), mcnemar(all_after, all_before),
+        wilson(sum(all_uniform), n, confidence), paired_proportions(all_after, all_uniform, confidence), evaluated,
     )  # fmt: skip

@@ -88,12 +88,16 @@ def _champion_hash(run: TaskTrainer) -> str:
 
 
 def known_final(run: TaskTrainer) -> FinalResult | None:
-    """What was measured already for this champion."""
+    """What was measured already for this champion. Raises StorageError for a file that is damaged."""
     path = run.folder / "final.json"
     if not path.exists():
         return None
-    record = json.loads(path.read_text())
-    return FinalResult.from_dict(record["result"]) if record["champion_hash"] == _champion_hash(run) else None
+    try:
+        record = json.loads(path.read_text())
+        known = FinalResult.from_dict(record["result"])
+        return known if record["champion_hash"] == _champion_hash(run) else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{path} is damaged ({type(error).__name__}); remove it, to measure again") from error
 
 
 def write_final(run: TaskTrainer, final: FinalResult) -> None:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from troupe.config import load
+from troupe.engines.runtimes import choose
 from troupe.episode import Task
 from troupe.errors import ConfigError
 from troupe.search.search import kernels_of
@@ -31,7 +32,7 @@ from troupe.systems.selfplay.pupil import Pupil, copied
 from troupe.systems.selfplay.verifiable import state
 from troupe.systems.selfplay.verifiable.attempts import Attempts
 from troupe.systems.selfplay.verifiable.config import ALIASES, VerifiableConfig
-from troupe.systems.selfplay.verifiable.desk import TaskDesk, network
+from troupe.systems.selfplay.verifiable.desk import TaskDesk, network, runtime_of
 from troupe.systems.selfplay.verifiable.families import (
     corrupted,
     family_of,
@@ -41,6 +42,7 @@ from troupe.systems.selfplay.verifiable.families import (
 )
 from troupe.systems.selfplay.verifiable.results import FinalResult, TaskResult, final_result
 from troupe.systems.selfplay.workers import Crew, arrays_of, chunk_sizes
+from troupe.tasks.splits import fingerprint
 from troupe.training.curriculum import DifficultyWindow
 from troupe.training.evaluation import Decision, Gate, Report, TaskScore
 
@@ -75,10 +77,11 @@ class TaskTrainer:
         self.config = _as_config(config)
         self.given = generator
         if generator is not None:
-            if generator.__module__ == "__main__" and self.config.acting.workers:
+            hidden = generator.__module__ == "__main__" or "<locals>" in generator.__qualname__
+            if hidden and self.config.acting.workers:
                 raise ConfigError(
-                    f"the class {generator.__name__} stands in the script that is run, where worker processes cannot "
-                    "import it; put it into a module, or write acting.workers=0"
+                    f"the class {generator.__name__} stands in the script that is run or in a function, where worker "
+                    "processes cannot import it; put it into a module, or write acting.workers=0"
                 )
             name = f"{generator.__module__}:{generator.__qualname__}"
             tasks = self.config.tasks.model_copy(update={"family": name})
@@ -88,10 +91,20 @@ class TaskTrainer:
         self.folder = Path(self.config.trainer.default_local_dir)
         self.family = family_of(self.config.tasks, generator)
         self.progress: Progress = progress or (lambda phase, step, total, metrics: None)
-        sizes = (self.config.tasks.gate, self.config.tasks.final)
+        acting, tasks = self.config.acting, self.config.tasks
+        kinds = len(self.family.kinds)
+        for key, size in (("acting.tasks", acting.tasks), ("tasks.gate", tasks.gate), ("tasks.final", tasks.final)):
+            if size < kinds:
+                raise ConfigError(f"{key}={size} is fewer than the {kinds} kinds of tasks; write {kinds} or more")
+        sizes = (tasks.gate, tasks.final)
         self.gate_tasks, self.final_tasks = held_out(self.family, sizes, self.config.seed)
         self._reserved = marks_of([self.gate_tasks, self.final_tasks])
         self._games = {kind: self.family.game(kind) for kind in self.family.kinds}
+        for game in self._games.values():  # fails here, and not in a worker after the folder was begun
+            runtime = runtime_of(self.config, game)
+            if game.vocabulary and runtime[0] != "torch":
+                raise ConfigError(f"acting.runtime={runtime[0]} runs no networks of tokens; write torch, or auto")
+            choose(*runtime, "cpu")
         self._begin()
 
     def _begin(self) -> None:
@@ -182,11 +195,13 @@ class TaskTrainer:
         return metrics
 
     def _shown(self, columns: Mapping[str, np.ndarray], key: tuple[int, int]) -> Mapping[str, np.ndarray]:
-        """What the learner is shown; with tasks.control=permuted, the observations of other positions."""
+        """What the learner is shown; with tasks.control=permuted, nothing that belongs together."""
         if self.config.tasks.control != "permuted":
             return columns
         rng = np.random.default_rng(np.random.SeedSequence([self.config.seed, _SHUFFLE, self.iteration, *key]))
-        return {**columns, "observations": columns["observations"][rng.permutation(len(columns["value"]))]}
+        order = rng.permutation(len(columns["value"]))
+        policy = np.stack([_shuffled(row, legal, rng) for row, legal in zip(*_both(columns), strict=True)])
+        return {**columns, "observations": columns["observations"][order], "policy": policy}
 
     # ------------------------------------------------------------------------------------------ attempts
 
@@ -220,10 +235,16 @@ class TaskTrainer:
             jobs.append((kind, tasks, key, arrays[kind], True))
         self.crew.order(iteration, jobs)
 
-    def _attempted(self, tasks: Mapping[str, list[Task]], weights: Weights, purpose: int) -> dict[str, Attempts]:
-        """Held-out tasks, without exploration; the same seeds whoever is judged."""
+    def _attempted(self, tasks: Mapping[str, list[Task]], weights: Weights | None, purpose: int) -> dict[str, Attempts]:
+        """Held-out tasks, without exploration; the same seeds whoever is judged. Without weights, nobody judges."""
         jobs = [
-            (kind, some, (self.config.seed, purpose, place), arrays_of(weights[kind]), False)
+            (
+                kind,
+                some,
+                (self.config.seed, purpose, place),
+                None if weights is None else arrays_of(weights[kind]),
+                False,
+            )
             for place, (kind, some) in enumerate(tasks.items())
             if some
         ]
@@ -251,7 +272,7 @@ class TaskTrainer:
     def _report(self, name: str, weights: Weights) -> Report:
         found = self._attempted(self.gate_tasks, weights, _GATE)
         scores = [
-            TaskScore(task.id, kind, int(success), 1)
+            TaskScore(fingerprint(task), kind, int(success), 1)
             for kind, attempts in found.items()
             for task, success in zip(self.gate_tasks[kind], attempts.successes.tolist(), strict=True)
         ]
@@ -266,7 +287,8 @@ class TaskTrainer:
         after = before
         if self.champion_name != UNTRAINED:
             after = self._attempted(self.final_tasks, self.champion, _FINAL)
-        final = final_result(self.final_tasks, before, after, self.config.judge.confidence)
+        uniform = self._attempted(self.final_tasks, None, _FINAL)
+        final = final_result(self.final_tasks, before, after, uniform, self.config.judge.confidence)
         state.write_final(self, final)
         return final
 
@@ -302,6 +324,18 @@ class TaskTrainer:
     @staticmethod
     def _copies(weights: Mapping[str, Mapping[str, Tensor]]) -> Weights:
         return {kind: {name: tensor.clone() for name, tensor in own.items()} for kind, own in weights.items()}
+
+
+def _both(columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return columns["policy"], columns["legal"]
+
+
+def _shuffled(policy: np.ndarray, legal: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same probabilities at other legal actions."""
+    edges = np.flatnonzero(legal)
+    out = policy.copy()
+    out[edges] = policy[rng.permutation(edges)]
+    return out
 
 
 def _as_config(config: Any) -> VerifiableConfig:
