@@ -36,7 +36,7 @@ def test_presets_can_be_shown(name: str, capsys: pytest.CaptureFixture[str]) -> 
     assert name in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "kinds"), [("code", 3), ("math", 4), ("reasoning", 6), ("search", 6)])
+@pytest.mark.parametrize(("name", "kinds"), [("code", 3), ("math", 4), ("reasoning", 5), ("search", 5)])
 def test_a_tenth_of_every_preset_improves(
     name: str, kinds: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -105,6 +105,33 @@ def test_what_is_no_expression_is_a_short_error_at_once(text: str, message: str)
         assert time.process_time() - start < 0.1
 
 
+def test_powers_of_nested_roots_are_refused_at_once() -> None:
+    nested = ["sqrt(2)"]
+    for _ in range(4):
+        nested.append(f"sqrt(2+{nested[-1]})")
+    evaluate("sqrt(2)")  # imports sympy
+    start = time.process_time()
+    for exponent in ("20", "(-20)"):
+        for roots in (nested[:4], nested):
+            with pytest.raises(ExpressionError, match="too many roots"):
+                evaluate(f"({'+'.join(roots)})^{exponent}")
+    assert time.process_time() - start < 2.0  # multiplied out, the first alone takes longer
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("(1+sqrt(2))^5", "41+29*sqrt(2)"),
+        ("(1+sqrt(2))^(-5)", "29*sqrt(2)-41"),
+        ("sqrt(2)^20", "1024"),
+        ("sqrt(2)^(-2)", "1/2"),
+        ("sqrt(2)^0", "1"),
+    ],
+)
+def test_powers_of_roots(text: str, same: str) -> None:
+    assert evaluate(text) == evaluate(same)
+
+
 def test_the_longest_sums_fit_python_s_stack() -> None:
     assert evaluate("1" + "+1" * 249) == 250
     assert len(steps("1" + "+1" * 249)) == 249

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import permutations, product
 
 import pytest
 
@@ -14,6 +15,7 @@ from troupe.tasks.blocksworld import (
     TABLE,
     BlocksGame,
     Towers,
+    _shape,
     blocks_from_pddl,
     blocks_task,
     fewest_moves,
@@ -22,6 +24,7 @@ from troupe.tasks.blocksworld import (
     solves_blocks,
 )
 from troupe.tasks.planning import shortest_plan
+from troupe.tasks.splits import fingerprint
 
 SUSSMAN = (TABLE, TABLE, 0), (1, 2, ANY)  # c on a; wanted: a on b on c
 
@@ -107,3 +110,31 @@ def test_errors() -> None:
         pddl_of(blocks)
     with pytest.raises(DataError, match="make BlocksGame larger"):
         BlocksGame(most=2).begin(blocks_task("abc", *SUSSMAN, 0.0).problem)
+
+
+def renamed(places: Towers, order: list[int]) -> Towers:
+    """Block b of `places` is order[b]."""
+    found = [0] * len(order)
+    for block, below in enumerate(places):
+        found[order[block]] = order[below] if below >= 0 else below
+    return tuple(found)
+
+
+def test_a_key_is_blind_to_the_names_of_the_blocks_alone() -> None:
+    rng = random.Random(3)
+    for _ in range(30):
+        task = make_blocks(rng, rng.random())
+        under, goal = tuple(task.data["under"]), tuple(task.data["goal"])
+        order = rng.sample(range(len(under)), len(under))
+        other = blocks_task("tuvwxyz"[: len(under)], renamed(under, order), renamed(goal, order), 0.5)
+        same = blocks_task(task.data["blocks"], under, goal, 0.5)
+        assert other.data["key"] == same.data["key"] and fingerprint(other) == fingerprint(same)
+
+
+def test_keys_of_all_pairs_of_four_blocks_are_their_classes_under_renaming() -> None:
+    orders = [list(order) for order in permutations(range(4))]
+    arrangements = list(reachable((TABLE,) * 4))
+    pairs = list(product(arrangements, repeat=2))
+    classes = {min((renamed(under, order), renamed(goal, order)) for order in orders) for under, goal in pairs}
+    assert len({_shape(under, goal) for under, goal in pairs}) == len(classes)
+    assert len({task.data["key"] for task in (blocks_task("abc", *SUSSMAN, 0.5, slack) for slack in (0, 1))}) == 2

@@ -34,6 +34,7 @@ def test_an_intervention_by_hand() -> None:
     for action in (3, 4, 6):
         state, reward, done, _ = game.step(state, action)
     assert (reward, done, game.answer(state)) == (1.0, True, "do B=0; C=1; D=2")
+    assert solves_causal(task, "\n do  B=0;C=1 ;\nD = 2\n")
 
 
 def test_who_forgets_the_intervention_gets_another_value() -> None:
@@ -64,7 +65,8 @@ def test_steps_run_out() -> None:
 @pytest.mark.parametrize(
     "answer",
     ["2", "D=2", "do B=0; D=2", "do B=0; C=1; D=3", "do B=1; C=2; D=3", "do B=0; C=1", "C=1; do B=0; D=2", "", "yes",
-     "do B=0; C=1; A=1; D=2", "do B=0; do C=1; D=2", "do B=0; C=1; D=2; D=2"],
+     "do B=0; C=1; A=1; D=2", "do B=0; do C=1; D=2", "do B=0; C=1; D=2; D=2",
+     "do B=0; C=1; D=" + "2" * 5000, "do B=0; C=1; D=\u0662"],
 )  # fmt: skip
 def test_what_is_not_derived_is_refused(answer: str) -> None:
     assert not solves_causal(causal_task(EXAMPLE, 0.0), answer)
@@ -111,3 +113,20 @@ def test_errors() -> None:
         causal_task({**EXAMPLE, "ask": "Z"}, 0.0)
     with pytest.raises(DataError, match="make CausalGame larger"):
         CausalGame(most=3).begin(causal_task(EXAMPLE, 0.0).problem)
+
+
+def test_a_key_is_blind_to_names_and_order_alone() -> None:
+    key = causal_task(EXAMPLE, 0.0).data["key"]
+    sum_ = ["W", "sum", ["Y", "Z"], 0]  # A, B, C and D are Z, X, Y and W, in another order
+    rows = [sum_, ["Y", "add", ["X"], 1], ["Z", "constant", [], 1], ["X", "add", ["Z"], 2]]
+    assert causal_task({"variables": rows, "do": ["X", 0], "ask": "W", "budget": 3}, 0.5).data["key"] == key
+    others = [
+        {**EXAMPLE, "do": ["B", 1]},
+        {**EXAMPLE, "ask": "C"},
+        {**EXAMPLE, "budget": 4},
+        {**EXAMPLE, "do": ["C", 0]},
+    ]
+    first = EXAMPLE["variables"][:3]
+    for parents in (["A", "C"], ["C", "A"]):  # the sides of a difference are not alike
+        others.append({**EXAMPLE, "variables": [*first, ["D", "difference", parents, 0]]})
+    assert len({key, *(causal_task(data, 0.0).data["key"] for data in others)}) == 7

@@ -65,8 +65,8 @@ def test_verdicts_on_sudoku() -> None:
 
 def test_verdicts_on_queens() -> None:
     task = queens_task({"size": 4, "closed": [2]}, 0.0)  # without the hole, 3 1 4 2 would do as well
-    assert task.answer == "2 4 1 3" and solves_queens(task, " 2 4  1 3".replace("  ", " "))
-    for wrong in ("3 1 4 2", "1 2 3 4", "2 4 1", "2 4 1 5", "2, 4, 1, 3", ""):
+    assert task.answer == "2 4 1 3" and solves_queens(task, " 2 4  1\n3\n")
+    for wrong in ("3 1 4 2", "1 2 3 4", "2 4 1", "2 4 1 5", "2, 4, 1, 3", "", "2 4 1 " + "3" * 5000, "2 4 1 \u0663"):
         assert not solves_queens(task, wrong)
     assert not solves_queens(replace(task, answer="3 1 4 2"), "2 4 1 3")
 
@@ -75,8 +75,8 @@ def test_verdicts_on_colourings() -> None:
     task = colouring_task(
         {"vertices": 3, "colours": 3, "edges": [[0, 1], [0, 2], [1, 2]], "fixed": {"0": 1, "1": 2}}, 0.0
     )
-    assert task.answer == "1 2 3" and solves_colouring(task, "1 2 3")
-    for wrong in ("1 3 2", "2 1 3", "1 2 2", "1 2 4", "1 2", ""):
+    assert task.answer == "1 2 3" and solves_colouring(task, "1 2 3") and solves_colouring(task, "\n1  2\n3 ")
+    for wrong in ("1 3 2", "2 1 3", "1 2 2", "1 2 4", "1 2", "", "1 2 " + "3" * 5000, "1 2 \u0663"):
         assert not solves_colouring(task, wrong)
     assert not solves_colouring(replace(task, answer="1 2 1"), "1 2 3")
 

@@ -95,11 +95,24 @@ def test_odds_of_two_numbers() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ["4*6", "(7-4+1)*6*1", "6*(7-4-1)", "24", "6**4", "", "6*(7-(4-1)", "(7-(4-1))*6=24", "6*4*(7-1)/6", "46/1-7"],
+    [
+        "4*6",
+        "(7-4+1)*6*1",
+        "6*(7-4-1)",
+        "24",
+        "6**4",
+        "",
+        "6*(7-(4-1)",
+        "(7-(4-1))*6=24",
+        "6*4*(7-1)/6",
+        "46/1-7",
+        "4*6*7*" + "1" * 5000,
+        "(7-(4-1))*\n*6",
+    ],
 )
 def test_what_is_not_24_or_uses_other_numbers_fails(answer: str) -> None:
     assert not solves_twentyfour(task(), answer)
-    assert solves_twentyfour(task(), "(7-(4-1))*6")
+    assert solves_twentyfour(task(), "(7-(4-1))*6") and solves_twentyfour(task(), "\n(7 - (4-1))\n* 6\t")
 
 
 def test_five_numbers_have_a_solution_too() -> None:

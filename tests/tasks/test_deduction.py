@@ -67,6 +67,8 @@ def test_tokens_say_what_is_known() -> None:
         "1, 3: false",
         "",
         "maybe",
+        "1 " + "3" * 5000 + ": false",
+        "1 \u0663: false",
     ],
 )
 def test_what_is_no_proof_is_refused(answer: str) -> None:
@@ -75,7 +77,7 @@ def test_what_is_no_proof_is_refused(answer: str) -> None:
 
 def test_a_corrupted_answer_makes_the_proof_wrong() -> None:
     task = deduction_task(EXAMPLE, 0.0)
-    assert solves_deduction(task, task.solution)
+    assert solves_deduction(task, task.solution) and solves_deduction(task, "\n1\n3:  false ")
     assert not solves_deduction(replace(task, answer="true"), task.solution)
 
 
@@ -84,6 +86,7 @@ def test_what_nobody_can_decide_is_unknown_once_everything_is_derived() -> None:
     assert (task.answer, task.data["budget"]) == ("unknown", 3)
     assert solves_deduction(task, "1 2 3: unknown") and solves_deduction(task, "2 1 3: unknown")
     assert not solves_deduction(task, "1 3: unknown")
+    assert not solves_deduction(task, "1 1 2 3: unknown")  # a rule more than the budget
     game = DeductionGame()
     state = game.begin(task.problem)
     for action in (0, 1, 2):
@@ -122,3 +125,13 @@ def test_errors() -> None:
         solves_deduction(Task("t", "deduction", "", {**EXAMPLE, "rules": ["A"], "budget": 1}, answer="true"), "1: true")
     with pytest.raises(DataError, match="cannot fire"):
         DeductionGame().step(DeductionGame().initial(), 2)
+
+
+def test_a_key_is_blind_to_names_and_order_alone() -> None:
+    data = {"facts": ["A", "not B"], "rules": [[["A", "not B"], "C"], [["C"], "D"], [["A"], "E"]], "ask": "D"}
+    rules = [[["S"], "V"], [["not R", "S"], "P"], [["P"], "Q"]]
+    same = {"facts": ["not R", "S"], "rules": rules, "ask": "Q"}
+    others = [{**data, "ask": "not D"}, {**data, "ask": "C"}, {**data, "ask": "E"}, {**data, "facts": ["A", "B"]}]
+    others.append({**data, "rules": [*data["rules"][:2], [["not B"], "E"]]})
+    keys = [deduction_task(each, 0.0).data["key"] for each in (data, same, *others)]
+    assert keys[0] == keys[1] and len(set(keys)) == 1 + len(others)

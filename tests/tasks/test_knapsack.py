@@ -51,7 +51,9 @@ def items_of(data: dict[str, list[int]]) -> tuple[list[int], list[int]]:
     return data["weights"], data["values"]
 
 
-@pytest.mark.parametrize("answer", ["1", "0 2", "0 1", "1 1 2", "1 3", "1, 2 and 0", "-1 2", "", "1.2"])
+@pytest.mark.parametrize(
+    "answer", ["1", "0 2", "0 1", "1 1 2", "1 3", "1, 2 and 0", "-1 2", "", "1.2", "2 " + "1" * 5000, "2 \u0661"]
+)
 def test_what_is_not_best_or_does_not_fit_fails(answer: str) -> None:
     assert not solves_knapsack(task(), answer)
     assert solves_knapsack(task(), " 2, 1 ")

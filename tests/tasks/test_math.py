@@ -8,6 +8,7 @@ import random
 import re
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,8 @@ from troupe.errors import ConfigError, DataError
 from troupe.maths.expressions import evaluate, render
 from troupe.protocols import TaskGenerator
 from troupe.tasks import GENERATORS
-from troupe.tasks.math import KINDS, SEARCHED, SHORT, MathProblemGenerator, check_answer
+from troupe.tasks.math import _CANONICAL, KINDS, SEARCHED, SHORT, MathProblemGenerator, check_answer
+from troupe.tasks.rewriting import frozen
 from troupe.tasks.splits import disjoint, fingerprint
 
 TASKS = MathProblemGenerator(seed=1).generate(1500)
@@ -192,6 +194,20 @@ def test_verify_accepts_the_answer_alone_and_no_answer_of_a_corrupted_task() -> 
             assert not verify(task, nonsense), (task.prompt, nonsense)
 
 
+def test_copying_the_expression_is_no_answer() -> None:
+    verify = MathProblemGenerator.verify
+    for task in MathProblemGenerator(seed=3, kinds=["arithmetic"]).generate(50):
+        expression = task.prompt.removeprefix("Work out ")
+        assert evaluate(expression) == evaluate(task.answer)
+        assert not verify(task, expression) and verify(task, f" {task.answer}\n")
+    for task in TASKS[:200]:
+        for answer in (f"{component}+0" for component in [task.answer] if "," not in component):
+            assert verify(task, answer) == (task.kind == "quadratic")
+    solution = {"check": ["{0}^2-2", "{1}^2-2"]}
+    task = Task("q", "quadratic", "Solve x^2 = 2", {"unknowns": ["x"]}, 0.5, "-sqrt(2), sqrt(2)", solution)
+    assert verify(task, "sqrt(2), -2/sqrt(2)")
+
+
 def test_verify_takes_roots_in_any_order_and_unknowns_in_theirs() -> None:
     solution = {"check": ["2*{0}^2+2*{0}-12", "2*{1}^2+2*{1}-12"]}
     roots = Task("r", "roots", "Solve 2x^2 + 2x = 12", {"unknowns": ["x"]}, 0.5, "-3, 2", solution)
@@ -215,3 +231,31 @@ def test_harder_searched_tasks_take_more_lines() -> None:
             tasks = MathProblemGenerator((difficulty, difficulty), 1, (kind,)).generate(50)
             means.append(sum(len(task.solution["actions"]) for task in tasks) / 50)
         assert means[0] + 0.5 < means[1] < means[2] - 0.5, (kind, means)
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "same", "other"),
+    [
+        ("arithmetic", ("-", ("*", 7, ("+", 1, 2)), 5), ("-", ("*", ("+", 2, 1), 7), 5), ("-", 5, ("*", 7, 3))),
+        (
+            "equation",
+            (((2, 2, 1, 3),), ((0, 1, 0, 0), (1, 10, 1, 0))),
+            (((1, 10, 1, 0), (0, 1, 0, 0)), ((2, 2, 1, 3),)),
+            (((2, 2, 1, 3), (0, 1, 0, 0)), ((1, 10, 1, 0),)),
+        ),
+        ("roots", (0, 1, 1, -6, 0, 2, 4), (0, 0, 2, 4, 1, 1, -6), (0, 1, 2, -6, 0, 1, 4)),
+        ("roots", (2, 1, 3, 2, -1, 0, 0), (2, 2, -1, 1, 3, 0, 0), (2, 1, -1, 2, 3, 0, 0)),
+        ("roots", (3, 2, 1, 25, 0, 0, 0), (3, 2, 1, 25, 0, 0, 0), (3, 1, 2, 25, 0, 0, 0)),
+        ("elimination", ((2, 3, 12), (1, -1, 1)), ((1, -1, 1), (2, 3, 12)), ((3, 2, 12), (1, -1, 1))),
+    ],
+)  # fmt: skip
+def test_keys_are_blind_to_the_order_in_which_a_problem_is_written(kind: str, form: Any, same: Any, other: Any) -> None:
+    canonical = _CANONICAL[kind]
+    assert canonical(form) == canonical(same) != canonical(other)
+
+
+def test_no_searched_problem_is_both_trained_on_and_held_out_in_another_order() -> None:
+    for kind in SEARCHED:
+        parts = disjoint(MathProblemGenerator((0.0, 0.3), 5, (kind,)), (300, 40))
+        train, held_out = ({str(_CANONICAL[kind](frozen(task.data["form"]))) for task in part} for part in parts)
+        assert len(held_out) == 40 and not train & held_out

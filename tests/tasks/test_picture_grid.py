@@ -126,3 +126,26 @@ def test_bad_input_is_one_sentence() -> None:
             game.begin(Problem("t", "picture", "", {"grid": grid}))
     with pytest.raises(DataError, match="U is blocked; take one of"):
         game.step(game.initial(), 0)
+
+
+def test_who_need_not_fetch_the_key_is_not_cut_off_for_it() -> None:
+    """Two moves to the goal and four of grace; by way of the key it would be ten."""
+    room = {"grid": ["S.G..", "###D#", "K...."]}
+    game, state, done = PictureGame(), PictureGame().begin(task(room).problem), False
+    for letter in "RLRLRR":
+        assert not done
+        state, reward, done, _ = game.step(state, "UDLR".index(letter))
+    assert (reward, done, game.answer(state)) == (1.0, True, "RLRLRR") and solves_picture(task(room), "RLRLRR")
+
+
+def test_every_worked_solution_is_a_game_that_is_won() -> None:
+    rng, game = random.Random(2), PictureGame()
+    for locked in (False, True):
+        for _ in range(60):
+            made = picture_task(*make_picture(rng, locked, 0.2, (3, 12)), 0.5)
+            state, paid, done = game.begin(made.problem), 0.0, False
+            for letter in made.solution:
+                assert not done
+                state, reward, done, _ = game.step(state, "UDLR".index(letter))
+                paid += reward
+            assert done and paid == 1.0 and game.answer(state) == made.solution

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from troupe.errors import DataError
+from troupe.tasks.pddl import written
 from troupe.tasks.planbench import named_as_in_pddl, read_planbench
 from troupe.tasks.planning import LOGISTICS
 from troupe.tasks.reasoning import MultiStepReasoningGenerator
+from troupe.tasks.rows import locate, objects
 
 ROW = {
     "instance_id": 70,
@@ -38,8 +40,10 @@ def folder_of(folder: Path, kind: str, row: object) -> Path:
 def test_a_row_of_blocks_becomes_a_task(tmp_path: Path) -> None:
     (task,) = read_planbench(folder_of(tmp_path, "blocksworld", ROW), "blocksworld")
     assert task.data["under"] == [-1, 0, 1, -1] and task.data["goal"] == [-2, -2, 3, -2] and task.data["budget"] == 1
-    assert task.solution == task.data["plan"] == "(unstack c b) (stack c d)" and task.answer == "(on c d)"
-    assert MultiStepReasoningGenerator.verify(task, task.data["plan"])
+    assert task.solution == "(unstack c b) (stack c d)" and task.answer == "(on c d)" and task.data["instance"] == 70
+    assert task.solution not in str(task.data)  # who is asked sees the data
+    plan = " ".join(map(written, named_as_in_pddl(ROW["ground_truth_plan"])))
+    assert plan == task.solution and MultiStepReasoningGenerator.verify(task, plan)
     game = MultiStepReasoningGenerator.game("blocksworld")
     state, reward, done, _ = game.step(game.begin(task.problem), 2 * (game.most + 1) + 3)
     assert (reward, done, game.answer(state)) == (1.0, True, task.solution)
@@ -67,10 +71,14 @@ def test_errors(tmp_path: Path) -> None:
 @pytest.mark.skipif("TROUPE_DATA" not in os.environ, reason="TROUPE_DATA does not point at the public data")
 @pytest.mark.parametrize(("kind", "count"), [("blocksworld", 400), ("logistics", 225)])
 def test_every_real_problem_is_playable_and_its_plan_valid(kind: str, count: int) -> None:
-    tasks = list(read_planbench(Path(os.environ["TROUPE_DATA"]) / "planbench", kind))
+    folder = Path(os.environ["TROUPE_DATA"]) / "planbench"
+    tasks, rows = list(read_planbench(folder, kind)), objects(locate(folder, f"{kind}.jsonl.gz", f"{kind}.jsonl"), kind)
     assert len(tasks) == count
     game = MultiStepReasoningGenerator.game(kind)
-    for task in tasks:
-        assert MultiStepReasoningGenerator.verify(task, task.data.get("plan", task.solution))
+    for task, (_, row) in zip(tasks, rows, strict=True):
+        plan = row["ground_truth_plan"]
+        steps = map(written, named_as_in_pddl(plan)) if kind == "blocksworld" else plan
+        assert MultiStepReasoningGenerator.verify(task, " ".join(steps))
+        assert MultiStepReasoningGenerator.verify(task, task.solution)
         state = game.begin(task.problem)
         assert game.legal(state) and game.observe(state).max() < game.vocabulary

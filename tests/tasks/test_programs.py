@@ -106,6 +106,13 @@ def test_the_prompt_says_what_the_examples_show() -> None:
     assert all(case["value"] == sum(case["args"][0]) for case in task.answer)
 
 
+def test_the_prompt_of_a_class_says_that_put_returns_nothing() -> None:
+    [task] = InPython((0.0, 0.0), 0, ("class",)).generate(1)
+    assert "put(x), which takes a whole number and returns nothing, and get()" in task.prompt
+    returning = task.solution.replace("\n\n    def get(", "\n        return 0\n\n    def get(")
+    assert returning != task.solution and verify(task, task.solution) and not verify(task, returning)
+
+
 def test_one_function_has_one_fingerprint_in_all_languages() -> None:
     found: dict[str, set[str]] = {}
     for language in present():

@@ -10,7 +10,7 @@ import pytest
 from troupe.episode import Task
 from troupe.errors import DataError
 from troupe.tasks.math import MathProblemGenerator
-from troupe.tasks.splits import content_id, disjoint, fingerprint, split
+from troupe.tasks.splits import content_id, disjoint, fingerprint, shape_of, split
 
 
 def story(name: str, thing: str, key: str) -> Task:
@@ -77,3 +77,22 @@ def test_disjoint_draws_sets_of_the_asked_sizes() -> None:
 def test_disjoint_says_when_a_generator_runs_dry() -> None:
     with pytest.raises(DataError, match="nothing new"):
         disjoint(MathProblemGenerator((0, 0), kinds=("quadratic",)), (0, 1000))  # only six quadratics at difficulty 0
+
+
+def ring(*nodes: str) -> list[tuple[str, str, str]]:
+    return [(node, "to", after) for node, after in zip(nodes, (*nodes[1:], nodes[0]), strict=True)]
+
+
+def test_a_shape_is_blind_to_names_and_to_nothing_else() -> None:
+    plain = dict.fromkeys("abcdef", "")
+    shapes = [
+        shape_of(plain, ring(*"abcdef")),
+        shape_of(plain, ring(*"abc") + ring(*"def")),  # every node looks alike, and only one taken alone tells it
+        shape_of({**plain, "a": "first"}, ring(*"abcdef")),
+        shape_of(plain, ring(*"abcdef")[:-1]),
+        shape_of(plain, [*ring(*"abcdef")[:-1], ("f", "back", "a")]),
+        shape_of(plain, [*ring(*"abcdef")[:-1], ("a", "to", "f")]),
+    ]
+    assert len(set(shapes)) == len(shapes)
+    assert shape_of(plain, ring(*"cafebd")[::-1]) == shapes[0]
+    assert shape_of({**dict.fromkeys("fedcba", ""), "e": "first"}, ring(*"badcfe")) == shapes[2]

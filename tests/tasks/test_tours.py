@@ -54,7 +54,21 @@ def test_the_length_of_a_triangle() -> None:
     assert math.isclose(shortest_tour(((0, 0), (1, 0), (2, 0), (3, 0)))[0], 6.0)
 
 
-@pytest.mark.parametrize("answer", ["0 1 2 3", "0 2 1", "2 1 3 0 1", "0 2 1 3 3", "0 2 2 3", "a", "", "0 -2 1 3"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "0 1 2 3",
+        "0 2 1",
+        "2 1 3 0 1",
+        "0 2 1 3 3",
+        "0 2 2 3",
+        "a",
+        "",
+        "0 -2 1 3",
+        "0 2 1 " + "3" * 5000,
+        "0 2 1 \u0663",
+    ],
+)
 def test_what_is_no_shortest_trip_fails(answer: str) -> None:
     assert not solves_tour(task(), answer)
     assert solves_tour(task(), "0, 3, 1, 2") and solves_tour(task(), "0 2 1 3 0")

@@ -254,7 +254,17 @@ def _power(x: Any, y: Any) -> Any:
         raise ExpressionError("division by zero")
     if abs(y) * (_bits(x) - 1) > MAX_BITS:  # checked before the work; x**y has at least so many bits
         raise ExpressionError("the result is too large")
+    if not isinstance(x, _RATIONAL):
+        return _irrational_power(x, y)
     return _bounded(Fraction(x) ** y if isinstance(x, int) and y < 0 else x**y)
+
+
+def _irrational_power(x: Any, y: int) -> Any:
+    """Factor by factor, as x**y is short to write and long to expand: every product is checked before its expansion."""
+    product: Any = 1
+    for _ in range(abs(y)):
+        product = _binary("*", product, x)
+    return _quotient(1, product) if y < 0 else product
 
 
 def _root(x: Any) -> Any:

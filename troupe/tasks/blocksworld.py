@@ -23,7 +23,7 @@ import numpy as np
 from troupe.episode import Problem, Task
 from troupe.errors import DataError
 from troupe.tasks.pddl import parse_domain, parse_plan, parse_problem, replay, written
-from troupe.tasks.splits import content_id
+from troupe.tasks.splits import content_id, shape_of
 
 __all__ = [
     "BLOCKSWORLD",
@@ -259,6 +259,7 @@ def blocks_task(names: Sequence[str], under: Towers, goal: Towers, difficulty: f
     moves = fewest_moves(under, goal)
     budget = len(moves) + slack
     data = {"blocks": list(names), "under": list(under), "goal": list(goal), "budget": budget}
+    data["key"] = f"{budget} moves {_shape(under, goal)}"
     wanted = _goal_text(names, goal)
     prompt = (
         f"Blocks stand in towers, from the table up: {_shown(names, under)}. Goal: {wanted}. Answer with a plan of at "
@@ -268,6 +269,18 @@ def blocks_task(names: Sequence[str], under: Towers, goal: Towers, difficulty: f
     return Task(
         content_id("blocksworld", prompt), "blocksworld", prompt, data, difficulty, wanted, _plan(names, moves)
     )  # fmt: skip
+
+
+def _shape(under: Towers, goal: Towers) -> str:
+    """The two arrangements, whatever the blocks are called and however the towers are ordered."""
+    labels = {str(block): f"{min(under[block], 0)} {min(goal[block], 0)}" for block in range(len(under))}
+    arrows = [
+        (str(block), name, str(below))
+        for name, places in (("stands", under), ("shall", goal))
+        for block, below in enumerate(places)
+        if below >= 0
+    ]
+    return shape_of(labels, arrows)
 
 
 def _goal_text(names: Sequence[str], goal: Towers) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 
 from troupe.episode import Problem, Task
 from troupe.errors import DataError
-from troupe.tasks.splits import content_id
+from troupe.tasks.splits import content_id, shape_of
 
 __all__ = [
     "MECHANISMS",
@@ -286,9 +286,22 @@ def causal_task(data: Mapping[str, Any], difficulty: float) -> Task:
     for v in needed:
         state = game.step(state, 2 * v + (v == model.cause))[0]
     prompt = _prompt(model, budget)
+    data = {**data, "key": f"{budget} steps {_shape(model)}"}
     return Task(
         content_id("causal", prompt), "causal", prompt, data, difficulty, str(outcome(model)), game.answer(state)
     )
+
+
+def _shape(model: Model) -> str:
+    """The model, whatever its variables are called and in whatever order they and their causes are written."""
+    labels, arrows = {}, []
+    for v, variable in enumerate(model.variables):
+        number = variable.number if variable.mechanism in ("constant", "add") else ""
+        role = f"{f'do {model.value}' if v == model.cause else ''} {'ask' if v == model.ask else ''}"
+        labels[str(v)] = f"{variable.mechanism} {number} {role}"
+        for place, parent in enumerate(variable.parents):
+            arrows.append((str(v), str(place) if variable.mechanism == "difference" else "of", str(parent)))
+    return shape_of(labels, arrows)
 
 
 def _prompt(model: Model, budget: int) -> str:
@@ -309,7 +322,7 @@ def solves_causal(task: Task, answer: str) -> bool:
     model, budget = _read(task.data, task.id)
     names = {variable.name: v for v, variable in enumerate(model.variables)}
     known = {v: variable.number for v, variable in enumerate(model.variables) if variable.mechanism == "constant"}
-    steps = [re.fullmatch(r"(do )?(\w+)=(\d+)", step.strip()) for step in answer.split(";")]
+    steps = [re.fullmatch(r"(do\s+)?(\w+)\s*=\s*([0-9]{1,9})", step.strip()) for step in answer.split(";")]
     if len(steps) > budget:
         return False
     last = None

@@ -149,7 +149,7 @@ def queens_task(data: Mapping[str, Any], difficulty: float) -> Task:
 
 def solves_queens(task: Task, answer: str) -> bool:
     size, closed = task.data["size"], task.data["closed"]
-    if not re.fullmatch(r"\d+( \d+)*", answer.strip()):
+    if not re.fullmatch(r"[0-9]{1,9}(\s+[0-9]{1,9})*", answer.strip()):
         return False
     columns = [int(column) - 1 for column in answer.split()]
     if len(columns) != size or not all(0 <= column < size for column in columns):
@@ -213,7 +213,7 @@ def colouring_task(data: Mapping[str, Any], difficulty: float) -> Task:
 
 def solves_colouring(task: Task, answer: str) -> bool:
     vertices, colours, edges, fixed = read_colouring(task.data, task.id)
-    if not re.fullmatch(r"\d+( \d+)*", answer.strip()):
+    if not re.fullmatch(r"[0-9]{1,9}(\s+[0-9]{1,9})*", answer.strip()):
         return False
     given = [int(colour) for colour in answer.split()]
     if len(given) != vertices or not all(1 <= colour <= colours for colour in given):

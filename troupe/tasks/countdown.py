@@ -259,9 +259,10 @@ def twentyfour_task(data: Mapping[str, Any], prompt: str, difficulty: float) -> 
 def solves_twentyfour(task: Task, answer: str) -> bool:
     """Whether the text is an expression in + - * / and brackets that uses the numbers once each and is the target."""
     numbers, target = _read(task.data, task.id)
-    if not re.fullmatch(r"[-+*/() 0-9]+", answer) or "**" in answer:
+    answer = " ".join(answer.split())
+    if not re.fullmatch(r"[-+*/() 0-9]+", answer) or re.search(r"\*\*|[0-9]{10}", answer):
         return False
-    if sorted(map(int, re.findall(r"\d+", answer))) != sorted(numbers):
+    if sorted(map(int, re.findall(r"[0-9]+", answer))) != sorted(numbers):
         return False
     try:
         value = evaluate(answer)

@@ -24,7 +24,7 @@ import numpy as np
 
 from troupe.episode import Problem, Task
 from troupe.errors import DataError
-from troupe.tasks.splits import content_id
+from troupe.tasks.splits import content_id, shape_of
 
 __all__ = [
     "DeductionGame",
@@ -258,11 +258,26 @@ def deduction_task(data: Mapping[str, Any], difficulty: float, prompt: str | Non
         steps = _in_order(facts, rules, _spanning(facts, rules))
     else:
         steps = proof(facts, rules, ask if verdict == "true" else negated(ask))
-    data = {**data, "budget": len(steps)}
+    data = {**data, "budget": len(steps), "key": _shape(facts, rules, ask)}
     prompt = _prompt(data) if prompt is None else f"{prompt}\n\n{_prompt(data)}"
     return Task(
         content_id("deduction", prompt), "deduction", prompt, data, difficulty, verdict, _submission(steps, verdict)
     )
+
+
+def _shape(facts: Sequence[str], rules: Sequence[Rule], ask: str) -> str:
+    """The theory and the question, whatever its atoms are called and in whatever order it is written."""
+    told, labels, arrows = set(facts), dict[str, str](), list[tuple[str, str, str]]()
+    for literal in (*facts, *(literal for body, head in rules for literal in (*body, head)), ask):
+        atom = literal.removeprefix("not ")
+        states = [atom in told, f"not {atom}" in told, ask == atom, ask == f"not {atom}"]
+        labels[f"atom {atom}"] = "".join(str(int(state)) for state in states)
+    for number, (body, head) in enumerate(rules):
+        labels[f"rule {number}"] = "rule"
+        for role, literal in (*(("if", literal) for literal in sorted(set(body))), ("then", head)):
+            negative = " not" if literal.startswith("not ") else ""
+            arrows.append((f"rule {number}", f"{role}{negative}", f"atom {literal.removeprefix('not ')}"))
+    return shape_of(labels, arrows)
 
 
 def _spanning(facts: Sequence[str], rules: Sequence[Rule]) -> list[int]:
@@ -295,10 +310,12 @@ def solves_deduction(task: Task, answer: str) -> bool:
     """Whether every rule named could be used where it is, they are no more than the budget, and the verdict is what
     then holds and what the task's answer says."""
     facts, rules, ask, budget = _read(task.data, task.id)
-    match = re.fullmatch(r"(?:(\d+(?: \d+)*): )?(true|false|unknown)", answer.strip())
+    match = re.fullmatch(r"(?:([0-9]{1,9}(?:\s+[0-9]{1,9})*):\s+)?(true|false|unknown)", answer.strip())
     if match is None or match[2] != task.answer:
         return False
     known, numbers = set(facts), [int(number) for number in (match[1] or "").split()]
+    if len(numbers) > budget:
+        return False
     for number in numbers:
         if not 1 <= number <= len(rules) or not known.issuperset(rules[number - 1][0]):
             return False
@@ -306,7 +323,7 @@ def solves_deduction(task: Task, answer: str) -> bool:
     if match[2] == "unknown":
         follows = closure(facts, rules)
         return known == follows and ask not in follows and negated(ask) not in follows
-    return len(numbers) <= budget and (ask if match[2] == "true" else negated(ask)) in known
+    return (ask if match[2] == "true" else negated(ask)) in known
 
 
 def corrupted_deduction(task: Task, rng: random.Random) -> Any:

@@ -219,6 +219,7 @@ def solves_path(task: Task, answer: str) -> bool:
     """Whether the moves, replayed on the grid, lead from S to G round the walls and are as few as can be."""
     rows = _rows(task.data, task.id)
     row, column = next((r, line.index("S")) for r, line in enumerate(rows) if "S" in line)
+    answer = answer.strip()
     for letter in answer:
         if letter not in MOVES:
             return False

@@ -173,9 +173,9 @@ def knapsack_task(data: dict[str, Any], prompt: str, difficulty: float) -> Task:
 def solves_knapsack(task: Task, answer: str) -> bool:
     """Whether the text names items, each once, that fit and have the highest value that can be had."""
     weights, values, capacity = _read(task.data, task.id)
-    if not re.fullmatch(r"\s*(0|[1-9]\d*)([\s,]+(0|[1-9]\d*))*\s*", answer):
+    if not re.fullmatch(r"\s*(0|[1-9][0-9]{0,8})([\s,]+(0|[1-9][0-9]{0,8}))*\s*", answer):
         return False
-    items = [int(number) for number in re.findall(r"\d+", answer)]
+    items = [int(number) for number in re.findall(r"[0-9]+", answer)]
     if len(set(items)) < len(items) or any(item >= len(weights) for item in items):
         return False
     best = best_value(weights, values, capacity)

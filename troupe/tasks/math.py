@@ -23,7 +23,7 @@ Their `data` also has the `form` in which the game reads the problem and how man
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -51,6 +51,11 @@ SEARCHED: Mapping[str, type[Rules]] = {
 """Kinds that can be searched, and the rules of their games."""
 
 KINDS = (*SHORT, *SEARCHED)
+
+ROOTED = ("quadratic", "roots")
+"""Kinds whose answers may be written with roots and operators; an answer to the others is numbers, worked out."""
+
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?(/[0-9]+)?")
 
 NAMES = ("Ann", "Ben", "Eva", "Ida", "Leo", "Mia", "Noa", "Sam", "Tom", "Zoe")
 THINGS = ("apples", "books", "cards", "coins", "cups", "eggs", "pens", "shells", "stamps", "toys")
@@ -104,10 +109,16 @@ class MathProblemGenerator(BaseTaskGenerator):
 
     @staticmethod
     def verify(task: Task, answer: str | None) -> bool:
-        """Whether the answer solves the problem, by substitution, and has the values of the task's own answer."""
+        """Whether the answer solves the problem, by substitution, and has the values of the task's own answer.
+
+        But for the kinds in `ROOTED` its components are plain numbers, such as 5, -2.5 or 7/3: who copies the
+        expression to be worked out has not worked it out.
+        """
         if answer is None or not isinstance(task.answer, str):
             return False
         components, known = (text.split(",") for text in (answer, task.answer))
+        if task.kind not in ROOTED and not all(_NUMBER.fullmatch(component.strip()) for component in components):
+            return False
         if not check_answer(task, components):
             return False
         try:
@@ -309,7 +320,7 @@ class MathProblemGenerator(BaseTaskGenerator):
         return {
             "prompt": prompt.format(text),
             "data": {
-                "key": text,
+                "key": str(_CANONICAL[kind](form)),
                 "form": _listed(form),
                 "lines": lines,
                 **({"unknowns": unknowns} if unknowns else {}),
@@ -327,6 +338,32 @@ class MathProblemGenerator(BaseTaskGenerator):
 def _listed(form: Any) -> Any:
     """As JSON has it."""
     return [_listed(part) for part in form] if isinstance(form, tuple) else form
+
+
+def _commuted(form: Any) -> Any:
+    """An expression with the operands of sums and products in a fixed order."""
+    if isinstance(form, int):
+        return form
+    operation, *operands = form[0], *map(_commuted, form[1:])
+    return (operation, *(sorted(operands, key=str) if operation in "+*" else operands))
+
+
+def _paired(form: tuple[int, ...]) -> tuple[Any, ...]:
+    """An equation of `roots` with its sides, or the factors of its product, in a fixed order."""
+    shape, *numbers = form
+    if shape == algebra_roots.SQUARE:
+        return form
+    half = 3 if shape == algebra_roots.SUM else 2
+    return shape, *sorted((tuple(numbers[:half]), tuple(numbers[half : 2 * half])))
+
+
+_CANONICAL: Mapping[str, Callable[[Any], Any]] = {
+    "arithmetic": _commuted,
+    "equation": lambda sides: sorted(sorted(side) for side in sides),
+    "roots": _paired,
+    "elimination": sorted,
+}
+"""Kind -> one form for problems that differ only in the order in which they are written."""
 
 
 def _spelled(text: str) -> str:

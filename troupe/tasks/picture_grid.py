@@ -181,9 +181,24 @@ def _around(room: Room, cell: int) -> Iterator[int]:
 
 @lru_cache(maxsize=65536)
 def _least(room: Room, here: int, holds: bool) -> int:
-    """Moves to the goal, by way of the key, if nothing stood in between."""
+    """Moves to the goal if nothing stood in between; by way of the key where the door is shut before the goal."""
     key, goal = room.marks.index("K"), room.marks.index("G")
-    return _apart(room, here, goal) if holds else _apart(room, here, key) + _apart(room, key, goal)
+    if holds or here in _open(room):
+        return _apart(room, here, goal)
+    return _apart(room, here, key) + _apart(room, key, goal)
+
+
+@lru_cache(maxsize=8192)
+def _open(room: Room) -> frozenset[int]:
+    """The cells from which the goal can be reached without the key."""
+    goal = room.marks.index("G")
+    found, waiting = {goal}, [goal]
+    while waiting:
+        for other in _ways(room, False)[1][waiting.pop()]:
+            if other >= 0 and other not in found:
+                found.add(other)
+                waiting.append(other)
+    return frozenset(found)
 
 
 def _apart(room: Room, a: int, b: int) -> int:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from troupe.episode import Task
 from troupe.errors import DataError
 from troupe.tasks.blocksworld import blocks_from_pddl, blocks_task
-from troupe.tasks.pddl import Atom, parse_plan, written
+from troupe.tasks.pddl import Atom, parse_plan
 from troupe.tasks.planning import plan_task
 from troupe.tasks.rows import locate, objects, text, texts
 
@@ -33,8 +34,8 @@ COLOURS = {
 def read_planbench(path: str | Path, kind: str) -> Iterator[Task]:
     """Tasks of kind `blocksworld` or `logistics` from the folder of the data, in the order of the file.
 
-    The solution of a blocksworld task is a shortest plan, which A* finds; the data's own plan is `data["plan"]`, and
-    the budget admits both. That of a logistics task is the data's plan. Raises DataError for a kind that is not
+    The solution of a blocksworld task is a shortest plan, which A* finds; the budget also admits the data's own plan,
+    which is no part of the task. That of a logistics task is the data's plan. Raises DataError for a kind that is not
     there, a row of another shape, or a plan that does not reach the goal.
     """
     path = Path(path)
@@ -71,10 +72,7 @@ def _blocks(row: Mapping[str, Any], where: str) -> Task:
     own = blocks_task(names, under, goal, 0.0)
     slack = max(0, (len(plan) + 1) // 2 - own.data["budget"])
     task = blocks_task(names, under, goal, min(1.0, own.data["budget"] / 8), slack)
-    extra = {"instance": row.get("instance_id"), "plan": " ".join(map(written, plan))}
-    return Task(
-        task.id, task.kind, task.prompt, {**task.data, **extra}, task.difficulty, task.answer, task.solution
-    )  # fmt: skip
+    return replace(task, data={**task.data, "instance": row.get("instance_id")})
 
 
 def _logistics(row: Mapping[str, Any], where: str, domain: str) -> Task:

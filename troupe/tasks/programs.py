@@ -444,8 +444,8 @@ def _prompt(kind: str, language: str, drawn: _Drawn, shown: Sequence[Case]) -> s
     if kind == "class":
         numbers = [f"after putting {', '.join(map(str, c['args'][0]))} one by one: {c['value']}" for c in shown]
         return (
-            f"Write a {title} class Box with put(x), which takes a whole number, and get(): {text}. "
-            f"What get() gives after each put, {'; '.join(numbers)}."
+            f"Write a {title} class Box with put(x), which takes a whole number and returns nothing, and get(): "
+            f"{text}. What get() gives after each put, {'; '.join(numbers)}."
         )
     names = ", ".join(name for name, _ in drawn.signature)
     types = " and ".join(_TYPES[of] for _, of in drawn.signature)

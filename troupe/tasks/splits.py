@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from troupe.episode import Task
 from troupe.errors import DataError
 from troupe.protocols import TaskGenerator
 
-__all__ = ["content_id", "disjoint", "fingerprint", "split"]
+__all__ = ["content_id", "disjoint", "fingerprint", "shape_of", "split"]
 
 MAX_DRAWS = 500
 """Draws in a row that may bring nothing new before `disjoint` concludes that the generator has no more tasks."""
@@ -30,6 +32,54 @@ def fingerprint(task: Task) -> str:
     """What a task asks, as a short string. `data["key"]` speaks for the task where its generator wrote one (a word
     problem's operation and numbers, without names); otherwise the prompt does, and the fingerprint is the task's id."""
     return content_id(task.kind, str(task.data.get("key", task.prompt)))
+
+
+def shape_of(labels: Mapping[str, str], arrows: Iterable[tuple[str, str, str]]) -> str:
+    """A name of a graph that does not depend on what its nodes are called or in which order they come.
+
+    `labels` has the nodes and what tells them apart from the start; an arrow is (from, its label, to). Colours are
+    refined by those of the neighbours (Weisfeiler & Leman 1968), and once more from each node that still has an equal.
+    Equal graphs always have one name; unequal ones share a name only where that is not enough to tell them apart.
+    """
+    around: dict[str, list[tuple[str, str]]] = {node: [] for node in labels}
+    for source, label, target in arrows:
+        around[source].append((f">{label}", target))
+        around[target].append((f"<{label}", source))
+    colours = _refined(labels, around)
+    alike = [node for node, colour in colours.items() if list(colours.values()).count(colour) > 1]
+    singled = sorted(
+        str(_certificate(labels, around, _refined({**labels, node: f"{labels[node]}!"}, around))) for node in alike
+    )
+    text = f"{_certificate(labels, around, colours)}|{singled}"
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+_Around = Mapping[str, Sequence[tuple[str, str]]]
+
+
+def _refined(labels: Mapping[str, str], around: _Around) -> dict[str, int]:
+    """Colours that neighbours do not split any further, numbered by the order of what they stand for."""
+    colours, number = _ranked(labels), 0
+    while len(set(colours.values())) > number:
+        number = len(set(colours.values()))
+        colours = _ranked({node: (colour, _seen(around[node], colours)) for node, colour in colours.items()})
+    return colours
+
+
+def _seen(near: Sequence[tuple[str, str]], colours: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted((label, colours[other]) for label, other in near)
+
+
+def _ranked(marks: Mapping[str, Any]) -> dict[str, int]:
+    rank: list[Any] = []
+    for mark in sorted(marks.values()):
+        if not rank or rank[-1] != mark:
+            rank.append(mark)
+    return {node: bisect_left(rank, mark) for node, mark in marks.items()}
+
+
+def _certificate(labels: Mapping[str, str], around: _Around, colours: Mapping[str, int]) -> list[Any]:
+    return sorted((colours[node], labels[node], _seen(around[node], colours)) for node in labels)
 
 
 def split(tasks: Iterable[Task], fractions: Sequence[float], seed: int = 0) -> list[list[Task]]:

@@ -186,9 +186,9 @@ def solves_tour(task: Task, answer: str) -> bool:
     City 0 may be named again at the end.
     """
     cities = _read(task.data, task.id)
-    if not re.fullmatch(r"\s*(0|[1-9]\d*)([\s,]+(0|[1-9]\d*))*\s*", answer):
+    if not re.fullmatch(r"\s*(0|[1-9][0-9]{0,8})([\s,]+(0|[1-9][0-9]{0,8}))*\s*", answer):
         return False
-    route = [int(number) for number in re.findall(r"\d+", answer)]
+    route = [int(number) for number in re.findall(r"[0-9]+", answer)]
     if len(route) == len(cities) + 1 and route[-1] == 0:
         route.pop()
     if route[0] != 0 or sorted(route) != list(range(len(cities))):

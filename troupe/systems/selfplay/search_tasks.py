@@ -94,7 +94,8 @@ def _four_cells() -> tuple[int, ...]:
 BOARDS = {
     "tictactoe": Board(
         "tictactoe", three.TicTacToe(), three.BIT, 3, lambda taken: three.FULL & ~taken, _three_completing,
-        lambda cell: cell.bit_length() - 1, three.TicTacToe().key,  # only 390 positions differ by more than a symmetry
+        lambda cell: cell.bit_length() - 1,
+        lambda state: three.TicTacToe().canonical(state)[0],  # 390 won positions differ by more than a symmetry
     ),
     "connect_four": Board(
         "connect_four", four.ConnectFour(), _four_cells(), four.COLUMNS, _four_playable, _four_completing,
@@ -334,7 +335,7 @@ def _solves(task: Task, answer: str) -> bool:
     """Whether the moves, replayed against the best replies by the rules of the game itself, complete a line in time."""
     board = BOARDS[task.kind]
     own, other, within = _read(board, task.data, task.id)
-    if not re.fullmatch(r"(0|[1-9]\d*)( (0|[1-9]\d*))*", answer):
+    if not re.fullmatch(r"(0|[1-9][0-9]{0,8})(\s+(0|[1-9][0-9]{0,8}))*", answer.strip()):
         return False
     if str(fewest_moves(task.kind, own, other, within)) != task.answer:
         return False
