@@ -38,6 +38,7 @@ def command(*words: str) -> str:
     return subprocess.run(arguments, check=True, capture_output=True, text=True, env=environment).stdout
 
 
+@pytest.mark.slow
 def test_the_command_prints_every_side_and_what_they_visited() -> None:
     said = command("--only", "tree", "--budgets", "16")
     for name in (benchmark.FUSED, benchmark.NUMPY, benchmark.PURE, benchmark.OPENSPIEL, benchmark.MCTX):

@@ -121,6 +121,7 @@ def test_rows_that_are_wrong(tmp_path: Path, change: dict[str, str], why: str) -
 
 
 @real
+@pytest.mark.slow
 def test_every_real_theory_is_read_and_agrees_with_its_answer() -> None:
     folder = Path(os.environ["TROUPE_DATA"]) / "logic"
     tasks = list(read_prontoqa(folder))

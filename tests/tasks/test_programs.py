@@ -51,6 +51,7 @@ def test_what_a_family_promises(kind: str) -> None:
     check_generator(InPython, kind, random.Random(0), 6)
 
 
+@pytest.mark.slow
 def test_worked_solutions_pass_and_wrong_ones_fail_in_every_language(tasks: list[Task]) -> None:
     """In one batch: each solution, on a corrupted task, another task's, and with a change."""
     rng = random.Random(0)

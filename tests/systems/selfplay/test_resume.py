@@ -77,6 +77,7 @@ def convolutional(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_kill_and_resume_with_convolutions(convolutional: Path, tmp_path: Path) -> None:
     killed_after(tmp_path / "run", 2, 0.0, **BOARD)
     code, out, err = finish(start(tmp_path / "run", **BOARD))

@@ -175,6 +175,7 @@ def start(folder: Path) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("checkpoint", ["fold_0/seed_0/checkpoint_2", "fold_1/seed_0/checkpoint_3"])
+@pytest.mark.slow
 def test_a_killed_evaluation_ends_as_the_one_that_was_left_alone(tmp_path, checkpoint):
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     assert start(calm).wait(120) == 0
