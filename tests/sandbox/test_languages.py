@@ -9,6 +9,7 @@ import pytest
 from troupe.errors import ConfigError
 from troupe.sandbox import Sandbox
 from troupe.sandbox import languages as module
+from troupe.sandbox.answers import read_answers
 from troupe.sandbox.languages import LANGUAGES, Job, lacking, present, run_jobs
 
 ADD = ({"args": [4], "value": 5}, {"args": [-1], "value": 0})
@@ -223,9 +224,9 @@ def test_no_company_holds_the_same_cases_twice() -> None:
 def test_answers_are_taken_only_where_each_line_belongs_to_a_job() -> None:
     jobs = [Job("", "f", ADD), Job("", "f", BOX)]
     nothing = [[{"lost": "why"}] * 2, [{"lost": "why"}]]
-    assert module._read('[{"value": 1}, {"error": "x"}]\n', jobs, "why") == [[{"value": 1}, {"error": "x"}], nothing[1]]
+    assert read_answers('[{"value": 1}, {"error": "x"}]\n', jobs, "why") == [[{"value": 1}, {"error": "x"}], nothing[1]]
     for text in ("[]\n", '[{"value": 1}]\n', "{}\n" * 3, "garbage\n", '[{"value": 1, "error": 2}, {"value": 1}]\n'):
-        assert module._read(text, jobs, "why") == nothing
+        assert read_answers(text, jobs, "why") == nothing
 
 
 def test_a_program_that_is_too_long(language: str, one_shot: Sandbox) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from troupe.cli.train import preset_path, use_threads
+from troupe.cli.train import begin, preset_path
 from troupe.config import Resolved, load
 from troupe.systems.env_rl.config import ALIASES, EnvRLConfig
 
@@ -32,17 +32,12 @@ def resolve_env(preset: str | None, files: Sequence[str], overrides: Sequence[st
 
 def train_env(arguments: argparse.Namespace) -> int:
     resolved = resolve_env(arguments.preset, arguments.config, arguments.overrides)
-    if arguments.print_config:
-        print(resolved.describe())
+    console = begin(arguments, resolved)
+    if console is None:
         return 0
-    config = resolved.config
-    use_threads(config.trainer.threads)
-    from rich.console import Console
-
     from troupe.systems.env_rl.trainer import EnvTrainer
 
-    console = Console(highlight=False)
-    result = EnvTrainer(config, progress=_Lines(console)).train()
+    result = EnvTrainer(resolved.config, progress=_Lines(console)).train()
     found = result.returns
     console.print(
         f"return {found.mean:.1f}, 95 % interval [{found.low:.1f}, {found.high:.1f}], {found.n} episodes; "

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from troupe.cli.train import preset_path, use_threads
+from troupe.cli.train import begin, preset_path
 from troupe.config import Resolved, load
 from troupe.systems.puzzles.config import ALIASES, PuzzleConfig
 
@@ -50,19 +50,14 @@ def _preset_of(given: Mapping[str, str]) -> str:
 def train_puzzles(arguments: argparse.Namespace) -> int:
     """Exit code 3 where the network solves no more than before training, or than the run that it is compared with."""
     resolved = resolve_puzzles(arguments.preset, arguments.config, arguments.overrides)
-    if arguments.print_config:
-        print(resolved.describe())
+    console = begin(arguments, resolved)
+    if console is None:
         return 0
-    config = resolved.config
-    use_threads(config.trainer.threads)
-    from rich.console import Console
-
     from troupe.systems.puzzles.trainer import PuzzleTrainer, reasons
 
-    console = Console(highlight=False)
-    result = PuzzleTrainer(config, progress=_Lines(console)).train()
+    result = PuzzleTrainer(resolved.config, progress=_Lines(console)).train()
     _show(console, result)
-    for sentence in reasons(result, config.trainer.compare):
+    for sentence in reasons(result, resolved.config.trainer.compare):
         console.print(f"[bold]{sentence[0].upper()}{sentence[1:]}.[/bold]", soft_wrap=True)
     console.print(
         f"{result.parameters:,} parameters, {result.block_parameters:,} of them in blocks; {result.seconds:.0f} s, "

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from troupe.cli.train import preset_path, use_threads
+from troupe.cli.train import begin, preset_path, show_end
 from troupe.config import Resolved, load
 from troupe.errors import ConfigError
 from troupe.systems.selfplay.config import ALIASES, SelfPlayConfig
@@ -41,25 +41,18 @@ def resolve_selfplay(preset: str | None, files: Sequence[str], overrides: Sequen
 def train_selfplay(arguments: argparse.Namespace) -> int:
     """Exit code 3 where no candidate ever beat the network that the run began with."""
     resolved = resolve_selfplay(arguments.preset, arguments.config, arguments.overrides)
-    if arguments.print_config:
-        print(resolved.describe())
+    console = begin(arguments, resolved)
+    if console is None:
         return 0
-    config = resolved.config
-    use_threads(config.trainer.threads)
-    from rich.console import Console
-
     from troupe.systems.selfplay.trainer import GameTrainer
 
-    console = Console(highlight=False)
-    trainer = GameTrainer(config, progress=_Lines(console))
+    trainer = GameTrainer(resolved.config, progress=_Lines(console))
     result = trainer.train()
     from troupe.systems.selfplay.finish import finish
 
     report = finish(trainer, result)
     _show(console, result)
-    console.print(f"{result.seconds:.0f} s, {result.cpu_seconds:.0f} CPU-seconds in all processes of the run so far")
-    last = f"report: {report}   run folder: {result.folder}   weights: {result.parameter_hash[:16]}"
-    console.print(last, soft_wrap=True)
+    show_end(console, result, report)
     return 0 if result.promoted else 3
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from troupe.cli.train import preset_path, use_threads
+from troupe.cli.train import begin, preset_path, show_end
 from troupe.config import Resolved, load
 from troupe.systems.selfplay.verifiable.config import ALIASES, VerifiableConfig
 
@@ -37,26 +37,20 @@ def resolve_tasks(
 
 
 def train_tasks(arguments: argparse.Namespace) -> int:
-    """Exit code 3 where the champion does not solve more of the final tasks than the untrained networks do."""
+    """Exit code 3 where the champion does not solve more of the final tasks than the untrained networks do, and than a
+    search without any network."""
     resolved = resolve_tasks(arguments.preset, arguments.config, arguments.overrides, tenth=arguments.tenth)
-    if arguments.print_config:
-        print(resolved.describe())
+    console = begin(arguments, resolved)
+    if console is None:
         return 0
-    config = resolved.config
-    use_threads(config.trainer.threads)
-    from rich.console import Console
-
     from troupe.systems.selfplay.verifiable.finish import finish
     from troupe.systems.selfplay.verifiable.trainer import TaskTrainer
 
-    console = Console(highlight=False)
-    trainer = TaskTrainer(config, progress=_Lines(console))
+    trainer = TaskTrainer(resolved.config, progress=_Lines(console))
     result = trainer.train()
     report = finish(trainer, result)
     _show(console, result)
-    console.print(f"{result.seconds:.0f} s, {result.cpu_seconds:.0f} CPU-seconds in all processes of the run so far")
-    last = f"report: {report}   run folder: {result.folder}   weights: {result.parameter_hash[:16]}"
-    console.print(last, soft_wrap=True)
+    show_end(console, result, report)
     return 0 if result.improved else 3
 
 

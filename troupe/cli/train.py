@@ -6,12 +6,16 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from troupe.config import Resolved, load
 from troupe.errors import ConfigError, did_you_mean
 from troupe.systems.workflow_rl.config import ALIASES, WorkflowRLConfig
 
-__all__ = ["preset_path", "resolve_config", "train_workflow", "use_threads"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["begin", "preset_path", "resolve_config", "show_end", "train_workflow", "use_threads"]
 
 _PRESETS = Path(__file__).parent.parent / "configs"
 
@@ -38,6 +42,24 @@ def use_threads(threads: int) -> None:
     """OpenMP reads its settings when torch is imported. A passive wait keeps idle threads off the other cores."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def begin(arguments: argparse.Namespace, resolved: Resolved[Any]) -> Console | None:
+    """Where a run writes to, with its threads set. None where it was only to show its config, which is then shown."""
+    if arguments.print_config:
+        print(resolved.describe())
+        return None
+    use_threads(resolved.config.trainer.threads)
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def show_end(console: Console, result: Any, report: Path) -> None:
+    """The last lines of a run: what it cost, and where it lies."""
+    console.print(f"{result.seconds:.0f} s, {result.cpu_seconds:.0f} CPU-seconds in all processes of the run so far")
+    last = f"report: {report}   run folder: {result.folder}   weights: {result.parameter_hash[:16]}"
+    console.print(last, soft_wrap=True)
 
 
 def train_workflow(arguments: argparse.Namespace) -> int:

@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from troupe.errors import ConfigError, did_you_mean
+from troupe.sandbox.answers import CALL_SECONDS, Answers, Job, read_answers, shared_limits
 from troupe.sandbox.cases import MAX_PROGRAM, MAX_VALUE, Case, Verdict, one_line, run_cases
+from troupe.sandbox.java import run_java
 from troupe.sandbox.program import Limits
 from troupe.sandbox.sandbox import Sandbox
 
@@ -35,19 +35,8 @@ PROGRAMS = {"python": (), "javascript": ("node",), "java": ("javac", "java")}
 LANGUAGES = tuple(PROGRAMS)
 PACKAGES = {"node": "nodejs", "javac": "default-jdk-headless", "java": "default-jdk-headless"}
 
-CALL_SECONDS = 1.0
-"""Of one call in Node and Java, of all calls in Python."""
 COMPANY = 64
 """Programs that share a process at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A program, what it defines (a function, a class, in Java also "Class.method"), and the cases to judge it on."""
-
-    program: str
-    entry: str
-    cases: tuple[Case, ...]
 
 
 def lacking(language: str) -> str | None:
@@ -76,7 +65,7 @@ def run_jobs(sandbox: Sandbox, language: str, jobs: Sequence[Job]) -> list[list[
         raise ConfigError(missing)
     if language == "python":
         return [_python(sandbox, job) for job in jobs]
-    run = {"javascript": _javascript, "java": _java}[language]
+    run = {"javascript": _javascript, "java": run_java}[language]
     found: dict[int, list[Verdict]] = {}
     for index, job in enumerate(jobs):
         if len(job.program) > MAX_PROGRAM:
@@ -89,10 +78,6 @@ def run_jobs(sandbox: Sandbox, language: str, jobs: Sequence[Job]) -> list[list[
                 [answers] = run(sandbox, [jobs[index]])
                 found[index] = _verdicts(answers, jobs[index])
     return [found[index] for index in range(len(jobs))]
-
-
-Answers = list[list[Mapping[str, Any]]]
-"""For each job and case {"value": ...} or {"error": ...}, or {"lost": ...} where a neighbour may be to blame."""
 
 
 def _companies(jobs: Sequence[tuple[int, Job]]) -> Iterator[list[int]]:
@@ -137,27 +122,6 @@ def _calls(case: Case) -> Any:
     return {"calls": case["calls"]} if "calls" in case else {"args": case["args"]}
 
 
-def _read(text: str, jobs: Sequence[Job], why: str) -> Answers:
-    """One line for each job that ended, in order: a list of answers for each case, or an error for all of them. Where
-    there is anything else, nobody knows who wrote it, and nothing of it counts."""
-    nothing: Answers = [[{"lost": why}] * len(job.cases) for job in jobs]
-    try:
-        lines = [json.loads(line) for line in text.split("\n")[:-1]]
-    except (ValueError, RecursionError):
-        return nothing
-    if len(lines) > len(jobs):
-        return nothing
-    for place, (line, job) in enumerate(zip(lines, jobs, strict=False)):
-        answers = [line] * len(job.cases) if isinstance(line, dict) else line
-        sound = isinstance(answers, list) and len(answers) == len(job.cases)
-        if not sound or not all(
-            isinstance(a, dict) and len(a) == 1 and a.keys() <= {"value", "error", "lost"} for a in answers
-        ):
-            return nothing
-        nothing[place] = answers
-    return nothing
-
-
 # ---------------------------------------------------------------------------------------------- Python
 
 
@@ -189,17 +153,9 @@ def _javascript(sandbox: Sandbox, jobs: Sequence[Job]) -> Answers:
     ran = sandbox.command(
         ["node", "--max-old-space-size=128", "run.js"],
         files={"run.js": _NODE, "jobs.json": json.dumps(asked)},
-        limits=_limits(10.0 + 0.5 * len(jobs), 1200),
+        limits=shared_limits(10.0 + 0.5 * len(jobs), 1200),
     )
-    return _read(ran.stdout, jobs, "it exited" if ran.status in ("ok", "error") else str(ran.status))
-
-
-def _limits(seconds: float, memory_mb: int) -> Limits:
-    """Both run-time systems reserve more memory than they use, start a dozen threads, and open many files."""
-    return Limits(
-        wall_seconds=4 * seconds, cpu_seconds=seconds, memory_mb=memory_mb, processes=48, output_bytes=2**21,
-        file_mb=64, open_files=256,
-    )  # fmt: skip
+    return read_answers(ran.stdout, jobs, "it exited" if ran.status in ("ok", "error") else str(ran.status))
 
 
 _NODE = f"""
@@ -256,255 +212,3 @@ for (const {{ program, entry, cases }} of jobs) {{
     for (let at = 0; at < line.length; ) at += writeSync(1, line, at);
 }}
 """
-
-
-# ---------------------------------------------------------------------------------------------- Java
-
-_OPTIONS = (
-    "-Xmx192m", "-Xss1m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=24m",
-    "-XX:CompressedClassSpaceSize=48m", "-XX:-UsePerfData", "-Djava.home=jdk",
-)  # fmt: skip
-_FAILED = re.compile(r"^p(\d+)/\w+\.java:\d+: error", re.MULTILINE)
-_NAMED = re.compile(r"^[A-Za-z_]\w*$")
-
-
-def _java(sandbox: Sandbox, jobs: Sequence[Job]) -> Answers:
-    """One compiler for all; a program that it refuses is left out, and the others are compiled again."""
-    answers: Answers = [[{"lost": "it does not compile"}] * len(job.cases) for job in jobs]
-    kept = [place for place, job in enumerate(jobs) if _NAMED.match(job.entry.partition(".")[0])]
-    while kept:
-        ran = _compiled_and_run(sandbox, jobs, kept)
-        refused = {int(number) for number in _FAILED.findall(ran.stderr)} & set(kept)
-        if ran.exit_code != _REFUSED or not refused:
-            why = "it exited" if ran.status in ("ok", "error") else str(ran.status)
-            for place, found in zip(kept, _read(ran.stdout, [jobs[place] for place in kept], why), strict=True):
-                answers[place] = found
-            break
-        kept = [place for place in kept if place not in refused]
-    return answers
-
-
-_REFUSED = 77
-"""Exit code where the compiler refused something; the programs have not run then."""
-
-
-def _compiled_and_run(sandbox: Sandbox, jobs: Sequence[Job], kept: Sequence[int]) -> Any:
-    home = os.path.dirname(os.path.dirname(os.path.realpath(shutil.which("javac") or "javac")))
-    sources = {f"p{k}/{jobs[k].entry.partition('.')[0]}.java": f"package p{k}; {jobs[k].program}" for k in kept}
-    asked = "".join(_java_lines(k, jobs[k]) for k in kept)
-    words = " ".join(_OPTIONS)
-    script = (
-        f"ln -s {home}/lib jdk/lib && "
-        f"{home}/bin/javac {' '.join('-J' + word for word in _OPTIONS)} -proc:none -nowarn -encoding UTF-8 "
-        f"-Xmaxerrs 10000 Main.java {' '.join(sources)} || exit {_REFUSED}; exec {home}/bin/java {words} -cp . Main"
-    )
-    # Debian keeps the settings of Java in /etc, which the sandbox does not show; this one is all that is needed.
-    settings = {"jdk/conf/security/java.security": "security.provider.1=SUN\n"}
-    return sandbox.command(
-        ["sh", "-c", script],
-        files={**sources, **settings, "Main.java": _MAIN, "jobs.txt": asked},
-        limits=_limits(20.0 + 1.0 * len(kept), 1500),
-    )
-
-
-def _java_lines(number: int, job: Job) -> str:
-    """A line `job p0 Solution f`, a line `case` for each case, and one for each call: `call name`, then a line for each
-    argument: `i 3`, `b 1`, `s 97 98` (code units), `I 1 2`, `S 97 98,99`."""
-    owner, _, method = job.entry.partition(".")
-    lines = [f"job p{number}.{owner}"]
-    for case in job.cases:
-        lines.append("case object" if "calls" in case else "case function")
-        calls = case["calls"] if "calls" in case else [[method, *case["args"]]]
-        for name, *arguments in calls:
-            lines.append(f"call {name}")
-            lines += [_java_value(argument) for argument in arguments]
-    return "\n".join(lines) + "\n"
-
-
-def _java_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return f"b {int(value)}"
-    if isinstance(value, int):
-        return f"i {value}"
-    if isinstance(value, str):
-        return f"s {_units(value)}"
-    if isinstance(value, list) and all(type(item) is int for item in value):
-        return f"I {' '.join(map(str, value))}"
-    if isinstance(value, list) and all(type(item) is str for item in value):
-        return f"S {','.join(map(_units, value))}"
-    raise ConfigError(f"the value {value!r} cannot be given to Java; write a number, a text, a truth or a list of one")
-
-
-def _units(text: str) -> str:
-    data = text.encode("utf-16-be", "surrogatepass")
-    return " ".join(str(int.from_bytes(data[at : at + 2], "big")) for at in range(0, len(data), 2))
-
-
-_MAIN = """
-import java.io.FileOutputStream;
-import java.io.OutputStream;
-import java.io.PrintStream;
-import java.lang.reflect.Constructor;
-import java.lang.reflect.InvocationTargetException;
-import java.lang.reflect.Method;
-import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
-import java.nio.file.Path;
-import java.util.ArrayList;
-import java.util.List;
-
-public class Main {
-    static final String STUCK = "{\\"lost\\": \\"timeout\\"}"; // its neighbours may have had all of the time
-
-    public static void main(String[] arguments) throws Exception {
-        PrintStream channel = System.out; // no field, which a program could find
-        System.setOut(new PrintStream(OutputStream.nullOutputStream()));
-        System.setErr(new PrintStream(OutputStream.nullOutputStream()));
-        List<List<List<String>>> jobs = new ArrayList<>();
-        List<String> names = new ArrayList<>();
-        for (String line : Files.readAllLines(Path.of("jobs.txt"))) {
-            if (line.startsWith("job ")) {
-                names.add(line.substring(4));
-                jobs.add(new ArrayList<>());
-            } else {
-                List<List<String>> cases = jobs.get(jobs.size() - 1);
-                if (line.startsWith("case ")) cases.add(new ArrayList<>());
-                cases.get(cases.size() - 1).add(line);
-            }
-        }
-        Files.delete(Path.of("jobs.txt")); // nobody reads what others are asked
-        for (int k = 0; k < jobs.size(); k++) channel.print(run(names.get(k), jobs.get(k)) + "\\n");
-        channel.flush();
-        Runtime.getRuntime().halt(0);
-    }
-
-    static String run(String name, List<List<String>> cases) {
-        StringBuilder told = new StringBuilder("[");
-        boolean stuck = false;
-        for (List<String> asked : cases) {
-            String[] answer = {stuck ? STUCK : null};
-            if (!stuck) {
-                Thread thread = new Thread(null, () -> answer[0] = attempt(name, asked), name, 1 << 20);
-                thread.setDaemon(true);
-                thread.start();
-                try {
-                    thread.join(MILLISECONDS);
-                } catch (InterruptedException interrupted) {
-                    answer[0] = error("interrupted");
-                }
-                stuck = thread.isAlive();
-                if (stuck) answer[0] = STUCK;
-            }
-            told.append(told.length() > 1 ? ", " : "").append(answer[0]);
-        }
-        return told.append("]").toString();
-    }
-
-    static String attempt(String name, List<String> asked) {
-        try {
-            Class<?> owner = Class.forName(name);
-            StringBuilder text = new StringBuilder();
-            if (asked.get(0).equals("case function")) {
-                write(call(owner, null, asked, 1), text);
-            } else {
-                Constructor<?> made = owner.getDeclaredConstructor();
-                made.setAccessible(true);
-                Object object = made.newInstance();
-                text.append("[");
-                for (int at = 1; at < asked.size(); at++) {
-                    if (!asked.get(at).startsWith("call ")) continue;
-                    if (text.length() > 1) text.append(", ");
-                    write(call(owner, object, asked, at), text);
-                }
-                text.append("]");
-            }
-            if (text.length() > LONGEST) return error("the value is too large");
-            return "{\\"value\\": " + text + "}";
-        } catch (InvocationTargetException raised) {
-            return error(String.valueOf(raised.getCause()));
-        } catch (Throwable raised) {
-            return error(String.valueOf(raised));
-        }
-    }
-
-    static Object call(Class<?> owner, Object object, List<String> asked, int at) throws Exception {
-        String name = asked.get(at).substring(5);
-        List<String> given = new ArrayList<>();
-        for (int k = at + 1; k < asked.size() && !asked.get(k).startsWith("call "); k++) given.add(asked.get(k));
-        for (Method method : owner.getDeclaredMethods()) {
-            if (!method.getName().equals(name) || method.getParameterCount() != given.size()) continue;
-            Object[] arguments = new Object[given.size()];
-            for (int k = 0; k < arguments.length; k++) {
-                arguments[k] = read(given.get(k), method.getParameterTypes()[k]);
-            }
-            method.setAccessible(true);
-            return method.invoke(object, arguments);
-        }
-        throw new NoSuchMethodException(name + " of " + given.size() + " arguments");
-    }
-
-    static Object read(String line, Class<?> type) {
-        String text = line.substring(2);
-        switch (line.charAt(0)) {
-            case 'b': return text.equals("1");
-            case 's': return units(text);
-            case 'I': {
-                String[] words = text.isEmpty() ? new String[0] : text.split(" ");
-                List<Object> items = new ArrayList<>();
-                for (String word : words) items.add(Integer.valueOf(word));
-                if (type.isAssignableFrom(ArrayList.class)) return items;
-                if (type == long[].class) return items.stream().mapToLong(each -> (Integer) each).toArray();
-                return items.stream().mapToInt(each -> (Integer) each).toArray();
-            }
-            case 'S': {
-                List<Object> items = new ArrayList<>();
-                if (!text.isEmpty()) for (String part : text.split(",", -1)) items.add(units(part));
-                return type.isAssignableFrom(ArrayList.class) ? items : items.toArray(new String[0]);
-            }
-            default:
-                return type == long.class || type == Long.class ? (Object) Long.valueOf(text) : Integer.valueOf(text);
-        }
-    }
-
-    static String units(String text) {
-        StringBuilder letters = new StringBuilder();
-        if (!text.isEmpty()) for (String word : text.split(" ")) letters.append((char) Integer.parseInt(word));
-        return letters.toString();
-    }
-
-    static void write(Object value, StringBuilder text) {
-        if (value == null || value instanceof Boolean || value instanceof Integer || value instanceof Long) {
-            text.append(value);
-        } else if (value instanceof String string) {
-            quote(string, text);
-        } else if (value.getClass().isArray() || value instanceof List) {
-            int size = value instanceof List<?> list ? list.size() : java.lang.reflect.Array.getLength(value);
-            text.append("[");
-            for (int k = 0; k < size && text.length() <= LONGEST; k++) {
-                if (k > 0) text.append(", ");
-                write(value instanceof List<?> list ? list.get(k) : java.lang.reflect.Array.get(value, k), text);
-            }
-            text.append("]");
-        } else {
-            text.append("{\\"object\\": ");
-            quote(value.getClass().getSimpleName(), text);
-            text.append("}");
-        }
-    }
-
-    static void quote(String value, StringBuilder text) {
-        text.append('"');
-        for (char c : value.toCharArray()) {
-            if (c > 31 && c < 127 && c != '"' && c != '\\\\') text.append(c);
-            else text.append(String.format("\\\\u%04x", (int) c));
-        }
-        text.append('"');
-    }
-
-    static String error(String why) {
-        StringBuilder text = new StringBuilder("{\\"error\\": ");
-        quote(why.length() > 100 ? why.substring(0, 100) : why, text);
-        return text.append("}").toString();
-    }
-}
-""".replace("MILLISECONDS", str(int(1000 * CALL_SECONDS))).replace("LONGEST", str(MAX_VALUE))

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from troupe.stores import run_config
-from troupe.systems.env_rl.config import EnvRLConfig
 
 if TYPE_CHECKING:
     from troupe.systems.env_rl.trainer import EnvTrainer
 
-__all__ = ["remember", "restore", "save"]
+__all__ = ["MAY_CHANGE", "restore", "save"]
 
-_MAY_CHANGE = (
+MAY_CHANGE = (
     "trainer.default_local_dir",
     "trainer.keep_last",
     "trainer.logger",
@@ -22,13 +18,6 @@ _MAY_CHANGE = (
     "trainer.save_freq",
 )
 """Keys that a continued run may set anew; with any other it would be another run."""
-
-
-def remember(folder: Path, config: EnvRLConfig) -> None:
-    """config.json; StorageError for a folder that was begun with another config."""
-    run_config.remember_config(
-        folder, config.model_dump(mode="json"), EnvRLConfig().model_dump(mode="json"), _MAY_CHANGE
-    )
 
 
 def save(run: EnvTrainer, metrics: Mapping[str, float]) -> None:

@@ -18,10 +18,8 @@ from troupe.errors import ConfigError
 from troupe.maths.statistics import Interval, mean_interval
 from troupe.models.actor_critic import ActorCritic
 from troupe.stores.atomic import write_atomic
-from troupe.stores.checkpoints import CheckpointStore
-from troupe.stores.run_config import make_run_folder
+from troupe.stores.opening import open_run
 from troupe.stores.state import parameter_hash
-from troupe.stores.tracking import Tracker
 from troupe.systems.env_rl import state
 from troupe.systems.env_rl.config import ALIASES, EnvConfig, EnvRLConfig
 from troupe.training.collection import Episodes, play_episodes
@@ -141,16 +139,9 @@ class EnvTrainer:
 
     def _open(self, opened: ExitStack) -> None:
         """The run folder, and the run as it stands in there. What must be closed is left to `opened`."""
-        trainer = self.config.trainer
-        self.store = CheckpointStore(self.folder, keep_last=trainer.keep_last, metric="eval/return")
-        begun = self.store.latest() is not None
-        make_run_folder(self.folder, "trainer.default_local_dir", begun=begun, resume=trainer.resume)
-        state.remember(self.folder, self.config)
-        tracker = Tracker(
-            self.folder, trainer.logger, project=trainer.project_name, name=trainer.experiment_name,
-            config=self.config.model_dump(mode="json"),
+        self.store, self.tracker = open_run(
+            self.folder, self.config, EnvRLConfig(), state.MAY_CHANGE, "eval/return", opened
         )  # fmt: skip
-        self.tracker = opened.enter_context(tracker)
         self._begin()  # an earlier call may have been stopped in the midst of its work
         state.restore(self)
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from troupe.stores import run_config
-from troupe.stores.jsonl import JsonLines
-from troupe.systems.puzzles.config import PuzzleConfig
 
 if TYPE_CHECKING:
     from troupe.systems.puzzles.trainer import PuzzleTrainer
 
-__all__ = ["remember", "restore", "save", "spent"]
+__all__ = ["MAY_CHANGE", "restore", "save"]
 
-_MAY_CHANGE = (
+MAY_CHANGE = (
     "trainer.compare",
     "trainer.default_local_dir",
     "trainer.keep_last",
@@ -24,13 +19,6 @@ _MAY_CHANGE = (
     "trainer.save_freq",
 )
 """Keys that a continued run may set anew; with any other it would be another run."""
-
-
-def remember(folder: Path, config: PuzzleConfig) -> None:
-    """config.json; StorageError for a folder that was begun with another config."""
-    run_config.remember_config(
-        folder, config.model_dump(mode="json"), PuzzleConfig().model_dump(mode="json"), _MAY_CHANGE
-    )
 
 
 def save(run: PuzzleTrainer, metrics: Mapping[str, float]) -> None:
@@ -65,15 +53,3 @@ def restore(run: PuzzleTrainer) -> bool:
     run.untrained = None if stored["untrained"] is None else np.array(stored["untrained"], bool)
     run.tracker.truncate(stored["tracker"], run.step)
     return True
-
-
-def spent(folder: Path) -> tuple[float, float]:
-    """(seconds, CPU-seconds) of all processes that worked on the run so far, by its timing.jsonl: nothing that depends
-    on the clock may stand in a checkpoint."""
-    lines = JsonLines(folder / "timing.jsonl", mode="r")
-    try:
-        rows = [row for _, row in lines.records()]
-    finally:
-        lines.close()
-    seconds, cpu = (sum(row.get(f"{kind}/elapsed_s", 0.0) for row in rows) for kind in ("time", "cpu"))
-    return seconds, cpu

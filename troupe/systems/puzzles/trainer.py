@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,10 +18,8 @@ from troupe.engines.runtimes import bf16_supported
 from troupe.errors import ConfigError
 from troupe.maths.statistics import Interval
 from troupe.models.recursion import block_parameters
-from troupe.stores.checkpoints import CheckpointStore
-from troupe.stores.run_config import make_run_folder
+from troupe.stores.opening import Stopwatch, open_run, spent
 from troupe.stores.state import parameter_hash
-from troupe.stores.tracking import Tracker
 from troupe.systems.puzzles import state
 from troupe.systems.puzzles.config import ALIASES, PuzzleConfig
 from troupe.systems.puzzles.data import PuzzleSet, puzzle_data
@@ -132,7 +129,7 @@ class PuzzleTrainer:
                 if last or self.step % trainer.test_freq == 0:
                     metrics |= self._evaluate()
                 self.tracker.log(metrics, self.step)
-                self.tracker.log_timing(self._spent(), self.step)
+                self.tracker.log_timing(self._watch.lap(), self.step)
                 self.progress("puzzles", self.step, trainer.steps, metrics)
                 if last or self.step % trainer.save_freq == 0:
                     state.save(self, metrics)
@@ -210,30 +207,17 @@ class PuzzleTrainer:
 
     def _open(self, opened: ExitStack) -> None:
         """The run folder, and the run as it stands in there. What must be closed is left to `opened`."""
-        trainer = self.config.trainer
-        self._clock = time.perf_counter(), time.process_time()
-        self.store = CheckpointStore(self.folder, keep_last=trainer.keep_last, metric="eval/exact")
-        begun = self.store.latest() is not None
-        make_run_folder(self.folder, "trainer.default_local_dir", begun=begun, resume=trainer.resume)
-        state.remember(self.folder, self.config)
-        tracker = Tracker(
-            self.folder, trainer.logger, project=trainer.project_name, name=trainer.experiment_name,
-            config=self.config.model_dump(mode="json"),
+        self._watch = Stopwatch()
+        self.store, self.tracker = open_run(
+            self.folder, self.config, PuzzleConfig(), state.MAY_CHANGE, "eval/exact", opened
         )  # fmt: skip
-        self.tracker = opened.enter_context(tracker)
         self._begin()  # an earlier call may have been stopped in the midst of its work
         if not state.restore(self):
             metrics = self._evaluate()
             assert self.outcome is not None
             self.untrained, self.outcome = self.outcome.solved, None
             self.tracker.log(metrics, 0)
-        opened.callback(lambda: tracker.log_timing(self._spent(), self.step))
-
-    def _spent(self) -> dict[str, float]:
-        """Seconds and CPU-seconds since the last call."""
-        before = self._clock
-        self._clock = time.perf_counter(), time.process_time()
-        return {"time/elapsed_s": self._clock[0] - before[0], "cpu/elapsed_s": self._clock[1] - before[1]}
+        opened.callback(lambda: self.tracker.log_timing(self._watch.lap(), self.step))
 
     def _result(self) -> PuzzleResult:
         if self.outcome is None:  # the run was already over
@@ -245,7 +229,7 @@ class PuzzleTrainer:
             compare(outcome.solved, self.untrained),
             None if self._other is None else compare(outcome.solved, self._other),
             sum(p.numel() for p in self.net.parameters()), block_parameters(self.net),
-            parameter_hash(self.average.module.state_dict()), *state.spent(self.folder),
+            parameter_hash(self.average.module.state_dict()), *spent(self.folder),
         )  # fmt: skip
         finish(self, result, outcome, reasons(result, self.config.trainer.compare))
         return result

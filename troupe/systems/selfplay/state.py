@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from troupe.errors import DataError, StorageError
-from troupe.stores import run_config
-from troupe.stores.jsonl import JsonLines
-from troupe.systems.selfplay.config import SelfPlayConfig
 from troupe.systems.selfplay.judging import Judgement
 
 if TYPE_CHECKING:
     from troupe.systems.selfplay.trainer import GameTrainer
 
-__all__ = ["MAY_CHANGE", "remember", "restore", "save", "spent"]
+__all__ = ["MAY_CHANGE", "restore", "save"]
 
 MAY_CHANGE = (
     "acting.workers",
@@ -28,13 +24,6 @@ MAY_CHANGE = (
 """Keys that a continued run may set anew; with any other it would be another run."""
 
 _CHAMPION = "champion_"
-
-
-def remember(folder: Path, config: SelfPlayConfig) -> None:
-    """config.json; StorageError for a folder that was begun with another config."""
-    run_config.remember_config(
-        folder, config.model_dump(mode="json"), SelfPlayConfig().model_dump(mode="json"), MAY_CHANGE
-    )
 
 
 def save(run: GameTrainer, metrics: Mapping[str, float]) -> None:
@@ -80,17 +69,3 @@ def restore(run: GameTrainer) -> bool:
     run.ladder.judgements = [Judgement.from_dict(record) for record in stored["judgements"]]
     run.tracker.truncate(stored["tracker"], run.iteration)
     return True
-
-
-def spent(folder: Path) -> tuple[float, float]:
-    """(seconds, CPU-seconds) of all processes that worked on the run so far, by its timing.jsonl.
-
-    Nothing that depends on the clock may stand in a checkpoint: a continued run ends with the same files.
-    """
-    lines = JsonLines(folder / "timing.jsonl", mode="r")
-    try:
-        rows = [row for _, row in lines.records()]
-    finally:
-        lines.close()
-    seconds, cpu = (sum(row.get(f"{kind}/elapsed_s", 0.0) for row in rows) for kind in ("time", "cpu"))
-    return seconds, cpu

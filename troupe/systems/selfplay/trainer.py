@@ -24,10 +24,8 @@ from troupe.models.policy_value import PolicyValueNet, policy_value_net
 from troupe.protocols import BatchGame, Game, Symmetry
 from troupe.search.search import kernels_of
 from troupe.stores.atomic import write_atomic
-from troupe.stores.checkpoints import CheckpointStore
-from troupe.stores.run_config import make_run_folder
+from troupe.stores.opening import Stopwatch, open_run, spent
 from troupe.stores.state import parameter_hash
-from troupe.stores.tracking import Tracker
 from troupe.systems.selfplay import state
 from troupe.systems.selfplay.chunks import Chunk
 from troupe.systems.selfplay.config import ALIASES, GameConfig, SelfPlayConfig
@@ -155,7 +153,7 @@ class GameTrainer:
             self._order(self.iteration, total)
         ended = time.perf_counter()
         times = {"time/waited_s": played - began, "time/learn_s": learned - played, "time/judge_s": ended - learned}
-        self.tracker.log_timing(times | self._spent(), self.iteration)
+        self.tracker.log_timing(times | self._watch.lap(self.crew.cpu_seconds), self.iteration)
         return metrics
 
     def _order(self, iteration: int, total: int) -> None:
@@ -215,35 +213,22 @@ class GameTrainer:
 
     def _open(self, opened: ExitStack) -> None:
         """The run folder, and the run as it stands in there. What must be closed is left to `opened`."""
-        trainer = self.config.trainer
-        self._clock = time.perf_counter(), time.process_time()
-        self.store = CheckpointStore(self.folder, keep_last=trainer.keep_last, metric="arena/elo")
-        begun = self.store.latest() is not None
-        make_run_folder(self.folder, "trainer.default_local_dir", begun=begun, resume=trainer.resume)
-        state.remember(self.folder, self.config)
-        tracker = Tracker(
-            self.folder, trainer.logger, project=trainer.project_name, name=trainer.experiment_name,
-            config=self.config.model_dump(mode="json"),
+        self._watch = Stopwatch()
+        self.store, self.tracker = open_run(
+            self.folder, self.config, SelfPlayConfig(), state.MAY_CHANGE, "arena/elo", opened
         )  # fmt: skip
-        self.tracker = opened.enter_context(tracker)
         self._begin()  # an earlier call may have been stopped in the midst of its work
         state.restore(self)
         self.crew = Crew(self.config.acting.workers, partial(GameDesk, self.config, self.given))
-        opened.callback(lambda: tracker.log_timing(self._spent(), self.iteration))
+        opened.callback(lambda: self.tracker.log_timing(self._watch.lap(self.crew.cpu_seconds), self.iteration))
         opened.callback(self.crew.close)
-        if self.iteration < trainer.iterations:
+        if self.iteration < self.config.trainer.iterations:
             self._ask(self.iteration)
-
-    def _spent(self) -> dict[str, float]:
-        """Seconds and CPU-seconds since the last call."""
-        before = self._clock
-        self._clock = time.perf_counter(), time.process_time() + self.crew.cpu_seconds
-        return {"time/elapsed_s": self._clock[0] - before[0], "cpu/elapsed_s": self._clock[1] - before[1]}
 
     def _result(self) -> SelfPlayResult:
         return SelfPlayResult(
             self.folder, self.iteration, self.champion_name, self.champion_name != UNTRAINED, self.ladder.ratings(),
-            tuple(self.ladder.judgements), parameter_hash(self.net.state_dict()), *state.spent(self.folder),
+            tuple(self.ladder.judgements), parameter_hash(self.net.state_dict()), *spent(self.folder),
         )  # fmt: skip
 
 

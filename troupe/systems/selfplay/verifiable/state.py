@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from troupe.errors import DataError, StorageError
-from troupe.stores import run_config
 from troupe.stores.atomic import write_atomic
+from troupe.stores.opening import spent
 from troupe.stores.state import parameter_hash
-from troupe.systems.selfplay.state import MAY_CHANGE, spent
-from troupe.systems.selfplay.verifiable.config import VerifiableConfig
+from troupe.systems.selfplay.state import MAY_CHANGE
 from troupe.systems.selfplay.verifiable.results import FinalResult, TaskResult
 from troupe.training.evaluation import Decision, Report
 
@@ -21,14 +19,7 @@ if TYPE_CHECKING:
 
     from troupe.systems.selfplay.verifiable.trainer import TaskTrainer
 
-__all__ = ["known_final", "remember", "restore", "result", "save", "write_final"]
-
-
-def remember(folder: Path, config: VerifiableConfig) -> None:
-    """config.json; StorageError for a folder that was begun with another config."""
-    run_config.remember_config(
-        folder, config.model_dump(mode="json"), VerifiableConfig().model_dump(mode="json"), MAY_CHANGE
-    )
+__all__ = ["MAY_CHANGE", "known_final", "restore", "result", "save", "write_final"]
 
 
 def save(run: TaskTrainer, metrics: Mapping[str, float]) -> None:

@@ -25,9 +25,7 @@ from troupe.engines.runtimes import choose
 from troupe.episode import Task
 from troupe.errors import ConfigError
 from troupe.search.search import kernels_of
-from troupe.stores.checkpoints import CheckpointStore
-from troupe.stores.run_config import make_run_folder
-from troupe.stores.tracking import Tracker
+from troupe.stores.opening import Stopwatch, open_run
 from troupe.systems.selfplay.pupil import Pupil, copied
 from troupe.systems.selfplay.verifiable import state
 from troupe.systems.selfplay.verifiable.attempts import Attempts
@@ -167,7 +165,7 @@ class TaskTrainer:
             self._order(self.iteration, total)
         ended = time.perf_counter()
         times = {"time/waited_s": waited - began, "time/learn_s": learned - waited, "time/judge_s": ended - learned}
-        self.tracker.log_timing(times | self._spent(), self.iteration)
+        self.tracker.log_timing(times | self._watch.lap(self.crew.cpu_seconds), self.iteration)
         return metrics
 
     def _took(self, found: Sequence[tuple[str, Attempts]]) -> dict[str, float]:
@@ -200,7 +198,8 @@ class TaskTrainer:
             return columns
         rng = np.random.default_rng(np.random.SeedSequence([self.config.seed, _SHUFFLE, self.iteration, *key]))
         order = rng.permutation(len(columns["value"]))
-        policy = np.stack([_shuffled(row, legal, rng) for row, legal in zip(*_both(columns), strict=True)])
+        rows = zip(columns["policy"], columns["legal"], strict=True)
+        policy = np.stack([_shuffled(policy, legal, rng) for policy, legal in rows])
         return {**columns, "observations": columns["observations"][order], "policy": policy}
 
     # ------------------------------------------------------------------------------------------ attempts
@@ -296,38 +295,21 @@ class TaskTrainer:
 
     def _open(self, opened: ExitStack) -> None:
         """The run folder, and the run as it stands in there. What must be closed is left to `opened`."""
-        trainer = self.config.trainer
-        self._clock = time.perf_counter(), time.process_time()
-        self.store = CheckpointStore(self.folder, keep_last=trainer.keep_last, metric="gate/success")
-        begun = self.store.latest() is not None
-        make_run_folder(self.folder, "trainer.default_local_dir", begun=begun, resume=trainer.resume)
-        state.remember(self.folder, self.config)
-        tracker = Tracker(
-            self.folder, trainer.logger, project=trainer.project_name, name=trainer.experiment_name,
-            config=self.config.model_dump(mode="json"),
+        self._watch = Stopwatch()
+        self.store, self.tracker = open_run(
+            self.folder, self.config, VerifiableConfig(), state.MAY_CHANGE, "gate/success", opened
         )  # fmt: skip
-        self.tracker = opened.enter_context(tracker)
         self._begin()  # an earlier call may have been stopped in the midst of its work
         state.restore(self)
         self.crew = Crew(self.config.acting.workers, partial(TaskDesk, self.config, self.given))
-        opened.callback(lambda: tracker.log_timing(self._spent(), self.iteration))
+        opened.callback(lambda: self.tracker.log_timing(self._watch.lap(self.crew.cpu_seconds), self.iteration))
         opened.callback(self.crew.close)
-        if self.iteration < trainer.iterations:
+        if self.iteration < self.config.trainer.iterations:
             self._ask(self.iteration)
-
-    def _spent(self) -> dict[str, float]:
-        """Seconds and CPU-seconds since the last call."""
-        before = self._clock
-        self._clock = time.perf_counter(), time.process_time() + self.crew.cpu_seconds
-        return {"time/elapsed_s": self._clock[0] - before[0], "cpu/elapsed_s": self._clock[1] - before[1]}
 
     @staticmethod
     def _copies(weights: Mapping[str, Mapping[str, Tensor]]) -> Weights:
         return {kind: {name: tensor.clone() for name, tensor in own.items()} for kind, own in weights.items()}
-
-
-def _both(columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    return columns["policy"], columns["legal"]
 
 
 def _shuffled(policy: np.ndarray, legal: np.ndarray, rng: np.random.Generator) -> np.ndarray:
